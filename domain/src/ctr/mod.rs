@@ -1,0 +1,26 @@
+//! Click-through-rate models: from named feature values to tensors, and from logits to probabilities.
+//!
+//! [`spec`] reads and checks `feature_spec.json`; [`Encoder`] is built from it and the model's vocabulary
+//! files and turns request columns into [`Rows`]; [`estimate`] reads a model's output. [`golden`] holds
+//! worked examples that ship with a model, so that the encoder and the session are checked against what
+//! the trainer saw. Opening files and running models is the loader's work.
+//!
+//! The contract in prose is `docs/model-contract.md`.
+
+mod calibration;
+mod column;
+mod encoder;
+mod field;
+pub mod golden;
+pub mod hash;
+mod interval;
+pub mod spec;
+mod transform;
+mod vocabulary;
+
+pub use calibration::Calibration;
+pub use column::{Column, OwnedColumn, Values};
+pub use encoder::{EncodeError, Encoded, Encoder, Rejected, Rows, Violation};
+pub use interval::{Estimate, Level, LevelError, estimate};
+pub use spec::{FeatureSpec, SpecError};
+pub use vocabulary::{Vocabulary, VocabularyError};

@@ -1,0 +1,361 @@
+//! `feature_spec.json`: how named features become tensors, as shipped with a model.
+//!
+//! [`FeatureSpec::parse`] reads the file and checks everything that can be checked without the model:
+//! afterwards rows lie inside the table, no two fields share a row, and slots and columns fill the input
+//! tensors exactly. An unknown key is an error: a misspelt `normalize` that went unnoticed would skew every
+//! prediction.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    path::{Component, Path},
+};
+
+use serde::Deserialize;
+
+use super::{
+    field::{FieldSpec, Occupied},
+    hash::SCHEME,
+    interval::Level,
+};
+
+/// Version of the artifact contract that this engine reads.
+pub const CONTRACT_VERSION: u32 = 1;
+
+/// A spec that cannot be served, and what to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// Not JSON of the expected shape.
+    #[error("feature_spec.json is not a valid feature spec: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Made for another engine.
+    #[error(
+        "feature_spec.json has contract_version {0}, this engine reads version {CONTRACT_VERSION}: export the model again"
+    )]
+    ContractVersion(u32),
+    /// A value that contradicts the contract or another value.
+    #[error("feature_spec.json: {at}: {reason}")]
+    Invalid {
+        /// Where, as a path of keys.
+        at: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl SpecError {
+    pub(super) fn at(at: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { at: at.into(), reason: reason.into() }
+    }
+}
+
+/// A feature spec that passed every check.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSpec {
+    /// Version of the contract, [`CONTRACT_VERSION`].
+    pub contract_version: u32,
+    /// The model file and its signature.
+    pub model: ModelSpec,
+    /// The hash scheme.
+    hash: HashSpec,
+    /// Rows of the model's shared table: every id is below.
+    pub table_rows: u32,
+    /// The features, in no particular order.
+    pub fields: Vec<FieldSpec>,
+    /// How to read `logit_variance`; absent where the model has none.
+    pub interval: Option<IntervalSpec>,
+    /// Worked examples.
+    pub golden: GoldenSpec,
+    /// SHA-256 in lower-case hex of every other file of the artifact that the engine reads.
+    pub files_sha256: BTreeMap<String, String>,
+}
+
+/// The model file and its signature.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Registered name that the trainer had in mind; the directory's name is what counts.
+    pub name: String,
+    kind: String,
+    /// File name of the ONNX model.
+    pub file: String,
+    /// ONNX operator set.
+    pub opset: u32,
+    #[serde(rename = "ir_version")]
+    _ir_version: Option<u32>,
+    inputs: BTreeMap<String, TensorSpec>,
+    outputs: BTreeMap<String, TensorSpec>,
+}
+
+/// Element type and shape of an input or output.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TensorSpec {
+    dtype: String,
+    shape: Vec<Dimension>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum Dimension {
+    Fixed(usize),
+    Symbol(String),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HashSpec {
+    scheme: String,
+    #[serde(rename = "algorithm")]
+    _algorithm: Option<String>,
+    #[serde(rename = "seed")]
+    _seed: Option<u64>,
+    #[serde(rename = "message")]
+    _message: Option<String>,
+    #[serde(rename = "row")]
+    _row: Option<String>,
+}
+
+/// How to read `logit_variance`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntervalSpec {
+    /// How the variance was made, for people.
+    pub method: String,
+    /// What one interval is about, for example a creative.
+    pub unit: String,
+    /// Level of a request that names none.
+    pub default_level: f64,
+    /// File of [`Calibration`](super::Calibration).
+    pub calibration: String,
+}
+
+/// Where worked examples are and how closely they must be reproduced.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenSpec {
+    /// File of worked examples, one JSON object a line.
+    pub file: String,
+    /// Largest absolute difference of a logit.
+    pub logit_abs_tol: f32,
+    /// Largest relative difference of a variance.
+    pub variance_rel_tol: f32,
+}
+
+impl FeatureSpec {
+    /// Reads and checks a feature spec.
+    ///
+    /// # Errors
+    /// [`SpecError`] names the first thing that is wrong.
+    pub fn parse(json: &[u8]) -> Result<Self, SpecError> {
+        #[derive(Deserialize)]
+        struct OnlyVersion {
+            contract_version: u32,
+        }
+        let OnlyVersion { contract_version } = serde_json::from_slice(json)?;
+        if contract_version != CONTRACT_VERSION {
+            return Err(SpecError::ContractVersion(contract_version));
+        }
+        let spec: Self = serde_json::from_slice(json)?;
+        spec.check_model()?;
+        spec.check_fields()?;
+        spec.check_interval()?;
+        spec.check_files()?;
+        Ok(spec)
+    }
+
+    /// Columns of the input `ids`, int64 `[batch, slots]`.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        width(self.model.inputs.get("ids"))
+    }
+
+    /// Columns of the input `dense`, float32 `[batch, columns]`; 0 where the model has no such input.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        width(self.model.inputs.get("dense"))
+    }
+
+    /// Whether the model gives `logit_variance` beside `logit`.
+    #[must_use]
+    pub fn has_variance(&self) -> bool {
+        self.model.outputs.contains_key("logit_variance")
+    }
+
+    fn check_model(&self) -> Result<(), SpecError> {
+        let model = &self.model;
+        if model.kind != "ctr" {
+            return Err(SpecError::at("model.kind", format!("is {:?}, must be \"ctr\"", model.kind)));
+        }
+        if self.hash.scheme != SCHEME {
+            return Err(SpecError::at("hash.scheme", format!("is {:?}, must be {SCHEME:?}", self.hash.scheme)));
+        }
+        let check = |group: &str, tensors: &BTreeMap<String, TensorSpec>, rules: &[(&str, &str, usize)]| {
+            for (name, tensor) in tensors {
+                let at = format!("model.{group}.{name}");
+                let Some((_, dtype, rank)) = rules.iter().find(|(known, ..)| known == name) else {
+                    let known: Vec<_> = rules.iter().map(|(known, ..)| *known).collect();
+                    return Err(SpecError::at(at, format!("is not in the contract, which has {}", known.join(", "))));
+                };
+                let fits = tensor.dtype == *dtype
+                    && tensor.shape.len() == *rank
+                    && matches!(tensor.shape[0], Dimension::Symbol(_))
+                    && tensor.shape[1..].iter().all(|d| matches!(d, Dimension::Fixed(n) if *n > 0));
+                if !fits {
+                    let shape = if *rank == 1 { "[\"batch\"]" } else { "[\"batch\", n]" };
+                    return Err(SpecError::at(at, format!("must be {dtype} {shape}")));
+                }
+            }
+            Ok(())
+        };
+        check("inputs", &model.inputs, &[("ids", "int64", 2), ("dense", "float32", 2)])?;
+        check("outputs", &model.outputs, &[("logit", "float32", 1), ("logit_variance", "float32", 1)])?;
+        if !model.inputs.contains_key("ids") {
+            return Err(SpecError::at("model.inputs.ids", "is missing"));
+        }
+        if !model.outputs.contains_key("logit") {
+            return Err(SpecError::at("model.outputs.logit", "is missing"));
+        }
+        Ok(())
+    }
+
+    fn check_fields(&self) -> Result<(), SpecError> {
+        let mut inputs = BTreeSet::new();
+        let mut names = BTreeSet::new();
+        let mut slots = Tiling::new("ids", self.slots());
+        let mut columns = Tiling::new("dense", self.columns());
+        let mut ranges: Vec<(u32, u32, &str)> = Vec::new();
+        for field in &self.fields {
+            let name = field.name();
+            let at = format!("fields[{name:?}]");
+            if !names.insert(name) {
+                return Err(SpecError::at(at, "stands twice"));
+            }
+            if !inputs.insert(field.input()) {
+                return Err(SpecError::at(at, format!("shares the input {:?} with another field", field.input())));
+            }
+            field.check(&at)?;
+            match field.occupied() {
+                Occupied::Column(column) => columns.take(column, &at)?,
+                Occupied::Rows { offset, rows, slots: taken } => {
+                    for &slot in taken {
+                        slots.take(slot, &at)?;
+                    }
+                    let end = offset.checked_add(rows).filter(|end| *end <= self.table_rows).ok_or_else(|| {
+                        let reason = format!("rows {offset} + {rows} reach past table_rows {}", self.table_rows);
+                        SpecError::at(&at, reason)
+                    })?;
+                    ranges.push((offset, end, name));
+                }
+            }
+        }
+        slots.finish()?;
+        columns.finish()?;
+        ranges.sort_unstable();
+        for pair in ranges.windows(2) {
+            if pair[1].0 < pair[0].1 {
+                let at = format!("fields[{:?}]", pair[1].2);
+                return Err(SpecError::at(at, format!("shares table rows with {:?}", pair[0].2)));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_interval(&self) -> Result<(), SpecError> {
+        match (&self.interval, self.has_variance()) {
+            (Some(interval), true) => Level::new(interval.default_level)
+                .map(|_| ())
+                .map_err(|e| SpecError::at("interval.default_level", e.to_string())),
+            (None, false) => Ok(()),
+            (Some(_), false) => Err(SpecError::at("interval", "needs a model output `logit_variance`")),
+            (None, true) => Err(SpecError::at("interval", "is missing although the model gives `logit_variance`")),
+        }
+    }
+
+    fn check_files(&self) -> Result<(), SpecError> {
+        for (file, digest) in &self.files_sha256 {
+            let at = format!("files_sha256[{file:?}]");
+            let plain = !file.is_empty() && Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
+            if !plain {
+                return Err(SpecError::at(at, "is not a plain path inside the artifact"));
+            }
+            if digest.len() != 64 || !digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+                return Err(SpecError::at(at, "is not a SHA-256 in lower-case hex"));
+            }
+        }
+        for file in self.required_files() {
+            if !self.files_sha256.contains_key(file) {
+                return Err(SpecError::at("files_sha256", format!("lacks {file:?}")));
+            }
+        }
+        let tolerances = [self.golden.logit_abs_tol, self.golden.variance_rel_tol];
+        if !tolerances.iter().all(|t| t.is_finite() && *t > 0.0) {
+            return Err(SpecError::at("golden", "tolerances must be finite and above 0"));
+        }
+        Ok(())
+    }
+
+    /// Every file that the spec refers to.
+    pub fn required_files(&self) -> impl Iterator<Item = &str> {
+        let vocabularies = self.fields.iter().filter_map(FieldSpec::vocabulary_file);
+        let calibration = self.interval.as_ref().map(|i| i.calibration.as_str());
+        [self.model.file.as_str(), self.golden.file.as_str()].into_iter().chain(vocabularies).chain(calibration)
+    }
+}
+
+fn width(tensor: Option<&TensorSpec>) -> usize {
+    match tensor.and_then(|t| t.shape.get(1)) {
+        Some(Dimension::Fixed(n)) => *n,
+        _ => 0,
+    }
+}
+
+/// Checks that fields fill an input's columns exactly once.
+struct Tiling {
+    input: &'static str,
+    taken: Vec<bool>,
+}
+
+impl Tiling {
+    fn new(input: &'static str, width: usize) -> Self {
+        Self { input, taken: vec![false; width] }
+    }
+
+    fn take(&mut self, index: usize, at: &str) -> Result<(), SpecError> {
+        let (input, width) = (self.input, self.taken.len());
+        match self.taken.get_mut(index) {
+            Some(taken) if *taken => Err(SpecError::at(at, format!("takes column {index} of `{input}` a second time"))),
+            Some(taken) => {
+                *taken = true;
+                Ok(())
+            }
+            None => Err(SpecError::at(at, format!("takes column {index} of `{input}`, which has {width}"))),
+        }
+    }
+
+    fn finish(&self) -> Result<(), SpecError> {
+        match self.taken.iter().position(|taken| !taken) {
+            Some(index) => Err(SpecError::at("fields", format!("none fills column {index} of `{}`", self.input))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Buckets of a hashed field.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Encoding {
+    /// A value's row is its line in a file.
+    Vocabulary {
+        /// The file, one JSON string a line.
+        file: String,
+    },
+    /// A value's row is its hash.
+    Hash {
+        /// Always [`SCHEME`].
+        scheme: String,
+        /// Number of real rows.
+        buckets: NonZeroU32,
+    },
+}

@@ -1,0 +1,16 @@
+//! Generates the Rust types, clients and servers from the `.proto` files, without protoc.
+
+use std::{env, error::Error, path::PathBuf};
+
+use prost::Message as _;
+
+const FILES: [&str; 1] = ["aibuyer/serving/v1/ctr.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=aibuyer");
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

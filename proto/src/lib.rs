@@ -1,0 +1,17 @@
+//! The gRPC API: `.proto` files and the code generated from them.
+//!
+//! What lives here: message types, service traits and clients, and the descriptor set that server
+//! reflection serves. What does not: validation, conversion and any other behaviour; the server's
+//! services do that.
+
+/// The engine's own API, version 1.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod serving {
+    /// CTR prediction: `CtrService`, its requests and replies.
+    pub mod v1 {
+        tonic::include_proto!("aibuyer.serving.v1");
+    }
+}
+
+/// Encoded `FileDescriptorSet` of every service in this crate, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
