@@ -176,9 +176,8 @@ fn slow(spec: &Value, raw: &Raw) -> Option<(Vec<i64>, Vec<f32>)> {
                     "log1p" => x = libm::log1p(x),
                     "standardize" => x = (x - n("mean")) / n("std"),
                     _ => {
-                        bucket = Some(
-                            t["boundaries"].as_array().unwrap().iter().filter(|b| b.as_f64().unwrap() <= x).count(),
-                        )
+                        let boundaries = t["boundaries"].as_array().unwrap();
+                        bucket = Some(boundaries.iter().filter(|b| b.as_f64().unwrap() <= x).count());
                     }
                 }
             }

@@ -5,47 +5,19 @@
 //! of `dense` for every candidate. What is wrong with the request as a whole, or with its context, fails it;
 //! what is wrong with one candidate's value rejects that candidate alone.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::collections::HashMap;
 
 use super::{
+    categorical::{Categorical, Lookup, Scratch},
     column::{Column, Values},
-    field::{FieldSpec, MissingPolicy, UnknownPolicy},
-    hash::{FieldHash, Normalize, ROW_FIRST, ROW_MISSING, ROW_UNKNOWN, normalize},
-    spec::{Encoding, FeatureSpec, SpecError},
-    transform::{self, Transform, ValueError},
+    field::{Encoding, FieldSpec},
+    hash::FieldHash,
+    number::Number,
+    sheet::{Encoded, Sheet},
+    spec::{FeatureSpec, SpecError},
+    transform::Transform,
     vocabulary::Vocabulary,
 };
-
-/// The model's input tensors for some rows, row after row.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Rows {
-    /// Number of rows.
-    pub len: usize,
-    /// Table rows, `[len, slots]`; each within the field's range of the spec.
-    pub ids: Vec<i64>,
-    /// Dense features, `[len, columns]`; finite.
-    pub dense: Vec<f32>,
-}
-
-/// A request's rows, and the candidates that have none.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Encoded {
-    /// The candidates that are not rejected, in request order.
-    pub rows: Rows,
-    /// The candidates that are, in ascending order, each with the first thing wrong with it.
-    pub rejected: Vec<Rejected>,
-}
-
-/// One candidate that cannot be scored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rejected {
-    /// Its index among the candidates.
-    pub candidate: usize,
-    /// The input that is wrong.
-    pub field: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
 
 /// One thing wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,33 +65,9 @@ enum Kind {
     Bucket { slot: usize, row_offset: u32, boundaries: Box<[f64]>, number: Number },
 }
 
-#[derive(Debug)]
-struct Categorical {
-    lookup: Lookup,
-    normalize: Box<[Normalize]>,
-    row_offset: u32,
-    slots: Box<[usize]>,
-    multi: bool,
-    missing: MissingPolicy,
-    unknown: UnknownPolicy,
-}
-
-#[derive(Debug)]
-enum Lookup {
-    Vocabulary(Vocabulary),
-    Hash(FieldHash),
-}
-
-#[derive(Debug)]
-struct Number {
-    default: Option<f64>,
-    missing: MissingPolicy,
-    transforms: Box<[Transform]>,
-}
-
 /// Which candidates a column speaks for.
 #[derive(Clone, Copy)]
-enum Scope {
+pub(super) enum Scope {
     /// One row, for all of them.
     Context,
     /// A row each.
@@ -127,20 +75,14 @@ enum Scope {
 }
 
 impl Scope {
-    fn name(self) -> &'static str {
-        match self {
+    /// A column's place in the request.
+    pub(super) fn path(self, column: &str) -> String {
+        let group = match self {
             Self::Context => "context",
             Self::Candidates => "candidates",
-        }
+        };
+        format!("{group}[{column:?}]")
     }
-}
-
-/// Buffers reused from value to value.
-#[derive(Default)]
-struct Scratch {
-    lowered: Vec<u8>,
-    message: Vec<u8>,
-    digits: String,
 }
 
 impl Encoder {
@@ -217,17 +159,7 @@ impl Encoder {
     /// row count, or a bad value in the context.
     pub fn encode(&self, context: &[Column], columns: &[Column], candidates: usize) -> Result<Encoded, EncodeError> {
         let by_field = self.assign(context, columns, candidates)?;
-        let mut sheet = Sheet {
-            rows: Rows {
-                len: candidates,
-                ids: vec![0; candidates * self.slots],
-                dense: vec![0.0; candidates * self.columns],
-            },
-            slots: self.slots,
-            columns: self.columns,
-            rejected: Vec::new(),
-            violations: Vec::new(),
-        };
+        let mut sheet = Sheet::new(candidates, self.slots, self.columns);
         let mut scratch = Scratch::default();
         for (field, column) in self.fields.iter().zip(by_field) {
             field.encode(column, &mut sheet, &mut scratch);
@@ -247,7 +179,7 @@ impl Encoder {
         let context = context.iter().map(|c| (Scope::Context, 1, c));
         let columns = columns.iter().map(|c| (Scope::Candidates, candidates, c));
         for (scope, rows, column) in context.chain(columns) {
-            let mut fail = |reason| violations.push(Violation { field: path(scope, column.name), reason });
+            let mut fail = |reason| violations.push(Violation { field: scope.path(column.name), reason });
             let Some(&index) = self.by_input.get(column.name) else {
                 fail(self.unknown_feature(column.name));
                 continue;
@@ -282,68 +214,6 @@ impl Encoder {
         known.truncate(SHOWN);
         format!("the model has no feature {name:?}; it has {}{more}", known.join(", "))
     }
-}
-
-fn path(scope: Scope, name: &str) -> String {
-    format!("{}[{name:?}]", scope.name())
-}
-
-/// The tensors while they are being filled.
-struct Sheet {
-    rows: Rows,
-    slots: usize,
-    columns: usize,
-    rejected: Vec<Rejected>,
-    violations: Vec<Violation>,
-}
-
-impl Sheet {
-    fn fail(&mut self, scope: Scope, candidate: usize, input: &str, reason: String) {
-        match scope {
-            Scope::Context => self.violations.push(Violation { field: path(scope, input), reason }),
-            Scope::Candidates => self.rejected.push(Rejected { candidate, field: input.to_owned(), reason }),
-        }
-    }
-
-    /// Copies a context feature from the first row to the others.
-    fn spread_ids(&mut self, slots: &[usize]) {
-        for row in 1..self.rows.len {
-            for &slot in slots {
-                self.rows.ids[row * self.slots + slot] = self.rows.ids[slot];
-            }
-        }
-    }
-
-    fn spread_dense(&mut self, column: usize) {
-        for row in 1..self.rows.len {
-            self.rows.dense[row * self.columns + column] = self.rows.dense[column];
-        }
-    }
-
-    fn finish(mut self) -> Result<Encoded, EncodeError> {
-        if !self.violations.is_empty() {
-            return Err(EncodeError(self.violations));
-        }
-        // Stable: of several things wrong with a candidate the first found stays.
-        self.rejected.sort_by_key(|r| r.candidate);
-        self.rejected.dedup_by_key(|r| r.candidate);
-        if !self.rejected.is_empty() {
-            let bad: Vec<usize> = self.rejected.iter().map(|r| r.candidate).collect();
-            let keep = |row: usize| bad.binary_search(&row).is_err();
-            self.rows.ids = keep_rows(&self.rows.ids, self.slots, keep);
-            self.rows.dense = keep_rows(&self.rows.dense, self.columns, keep);
-            self.rows.len -= bad.len();
-        }
-        Ok(Encoded { rows: self.rows, rejected: self.rejected })
-    }
-}
-
-fn keep_rows<T: Copy>(values: &[T], width: usize, keep: impl Fn(usize) -> bool) -> Vec<T> {
-    if width == 0 {
-        return Vec::new();
-    }
-    let rows = values.chunks_exact(width).enumerate().filter(|(row, _)| keep(*row));
-    rows.flat_map(|(_, row)| row.iter().copied()).collect()
 }
 
 impl Field {
@@ -405,99 +275,6 @@ impl Field {
                 Kind::Dense { column, .. } => sheet.spread_dense(*column),
                 Kind::Bucket { slot, .. } => sheet.spread_ids(&[*slot]),
             }
-        }
-    }
-}
-
-impl Categorical {
-    /// Fills the field's slots of one row; `list` is where the row's list starts.
-    fn encode(
-        &self,
-        values: Option<Values>,
-        row: usize,
-        list: usize,
-        ids: &mut [i64],
-        scratch: &mut Scratch,
-    ) -> Result<(), String> {
-        for &slot in &self.slots {
-            ids[slot] = i64::from(self.row_offset + ROW_MISSING);
-        }
-        let Scratch { lowered, message, digits } = scratch;
-        let mut some = false;
-        let mut put = |i: usize, text: &str| -> Result<(), String> {
-            let value = normalize(text.as_bytes(), &self.normalize, lowered);
-            if !value.is_empty() {
-                some = true;
-                ids[self.slots[i]] = i64::from(self.row_offset + self.row(value, text, message)?);
-            }
-            Ok(())
-        };
-        match values {
-            None => {}
-            Some(Values::Strings(v)) => put(0, &v[row])?,
-            Some(Values::Bools(v)) => put(0, if v[row] { "true" } else { "false" })?,
-            Some(Values::Int64s(v)) => {
-                digits.clear();
-                let _ = write!(digits, "{}", v[row]);
-                put(0, digits)?;
-            }
-            Some(Values::StringLists { values, lengths }) => {
-                let all = &values[list..list + lengths[row] as usize];
-                for (i, text) in all.iter().take(self.slots.len()).enumerate() {
-                    put(i, text)?;
-                }
-            }
-            // `Field::takes` refused it.
-            Some(Values::Doubles(_)) => return Err("numbers with a fraction are not categories".to_owned()),
-        }
-        if !some && self.missing == MissingPolicy::Reject {
-            return Err("has no value, and the model requires one".to_owned());
-        }
-        Ok(())
-    }
-
-    fn row(&self, value: &[u8], text: &str, message: &mut Vec<u8>) -> Result<u32, String> {
-        match &self.lookup {
-            Lookup::Hash(hash) => Ok(hash.row(value, message)),
-            Lookup::Vocabulary(vocabulary) => match (vocabulary.row(value), self.unknown) {
-                (Some(row), _) => Ok(row),
-                (None, UnknownPolicy::Row1) => Ok(ROW_UNKNOWN),
-                (None, UnknownPolicy::Row0) => Ok(ROW_MISSING),
-                (None, UnknownPolicy::Reject) => Err(format!("{text:?} is not in the model's vocabulary")),
-            },
-        }
-    }
-}
-
-impl Number {
-    fn dense(&self, values: Option<Values>, row: usize) -> Result<f32, String> {
-        let raw = self.raw(values, row)?.ok_or("has no value, and the model has no default for it")?;
-        transform::apply(&self.transforms, raw)
-            .and_then(|x| transform::to_f32(x, raw))
-            .map_err(|e: ValueError| e.to_string())
-    }
-
-    fn bucket(&self, values: Option<Values>, row: usize, boundaries: &[f64]) -> Result<u32, String> {
-        let Some(raw) = self.raw(values, row)? else {
-            return Ok(ROW_MISSING);
-        };
-        let x = transform::apply(&self.transforms, raw).map_err(|e| e.to_string())?;
-        let bucket = boundaries.partition_point(|b| *b <= x);
-        Ok(ROW_FIRST + u32::try_from(bucket).unwrap_or(u32::MAX))
-    }
-
-    /// The value before any transform; the default where it is missing, `None` where there is none.
-    #[allow(clippy::cast_precision_loss)] // counts beyond 2^53 lose nothing that float32 would keep
-    fn raw(&self, values: Option<Values>, row: usize) -> Result<Option<f64>, String> {
-        let raw = match values {
-            Some(Values::Doubles(v)) => Some(v[row]),
-            Some(Values::Int64s(v)) => Some(v[row] as f64),
-            Some(Values::Bools(v)) => Some(f64::from(u8::from(v[row]))),
-            _ => self.default,
-        };
-        match raw {
-            None if self.missing == MissingPolicy::Reject => Err("has no value, and the model requires one".to_owned()),
-            raw => Ok(raw),
         }
     }
 }

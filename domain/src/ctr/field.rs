@@ -1,10 +1,12 @@
 //! One feature of a feature spec.
 
+use std::num::NonZeroU32;
+
 use serde::Deserialize;
 
 use super::{
     hash::{Normalize, ROW_FIRST, SCHEME},
-    spec::{Encoding, SpecError},
+    spec::SpecError,
     transform::Transform,
 };
 
@@ -85,6 +87,24 @@ pub enum Source {
         feature: String,
         /// Age in seconds beyond which a stored value counts as missing.
         max_age: Option<f64>,
+    },
+}
+
+/// How a categorical value becomes a row.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Encoding {
+    /// A value's row is its line in a file.
+    Vocabulary {
+        /// The file, one JSON string a line.
+        file: String,
+    },
+    /// A value's row is its hash.
+    Hash {
+        /// Always [`SCHEME`].
+        scheme: String,
+        /// Number of real rows.
+        buckets: NonZeroU32,
     },
 }
 

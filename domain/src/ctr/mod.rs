@@ -8,19 +8,24 @@
 //! The contract in prose is `docs/model-contract.md`.
 
 mod calibration;
+mod categorical;
 mod column;
 mod encoder;
 mod field;
 pub mod golden;
 pub mod hash;
 mod interval;
+mod number;
+mod sheet;
 pub mod spec;
 mod transform;
 mod vocabulary;
 
 pub use calibration::Calibration;
 pub use column::{Column, OwnedColumn, Values};
-pub use encoder::{EncodeError, Encoded, Encoder, Rejected, Rows, Violation};
+pub use encoder::{EncodeError, Encoder, Violation};
+pub use field::{FieldSpec, Source};
 pub use interval::{Estimate, Level, LevelError, estimate};
+pub use sheet::{Encoded, Rejected, Rows};
 pub use spec::{FeatureSpec, SpecError};
 pub use vocabulary::{Vocabulary, VocabularyError};

@@ -7,11 +7,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::NonZeroU32,
     path::{Component, Path},
 };
 
 use serde::Deserialize;
+
+use crate::model::{Signature, TensorInfo};
 
 use super::{
     field::{FieldSpec, Occupied},
@@ -94,6 +95,16 @@ pub struct ModelSpec {
 struct TensorSpec {
     dtype: String,
     shape: Vec<Dimension>,
+}
+
+impl TensorSpec {
+    fn info((name, spec): (&String, &Self)) -> TensorInfo {
+        let shape = spec.shape.iter().map(|d| match d {
+            Dimension::Fixed(n) => Some(*n),
+            Dimension::Symbol(_) => None,
+        });
+        TensorInfo { name: name.clone(), dtype: spec.dtype.clone(), shape: shape.collect() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -181,6 +192,27 @@ impl FeatureSpec {
     #[must_use]
     pub fn has_variance(&self) -> bool {
         self.model.outputs.contains_key("logit_variance")
+    }
+
+    /// The least and greatest id that the encoder puts in each slot.
+    #[must_use]
+    pub fn id_bounds(&self) -> Vec<(i64, i64)> {
+        let mut bounds = vec![(0, 0); self.slots()];
+        for field in &self.fields {
+            if let Occupied::Rows { offset, rows, slots } = field.occupied() {
+                for &slot in slots {
+                    bounds[slot] = (i64::from(offset), i64::from(offset) + i64::from(rows) - 1);
+                }
+            }
+        }
+        bounds
+    }
+
+    /// What the model's session must look like.
+    #[must_use]
+    pub fn signature(&self) -> Signature {
+        let tensors = |group: &BTreeMap<String, TensorSpec>| group.iter().map(TensorSpec::info).collect();
+        Signature { inputs: tensors(&self.model.inputs), outputs: tensors(&self.model.outputs) }
     }
 
     fn check_model(&self) -> Result<(), SpecError> {
@@ -340,22 +372,4 @@ impl Tiling {
             None => Ok(()),
         }
     }
-}
-
-/// Buckets of a hashed field.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Encoding {
-    /// A value's row is its line in a file.
-    Vocabulary {
-        /// The file, one JSON string a line.
-        file: String,
-    },
-    /// A value's row is its hash.
-    Hash {
-        /// Always [`SCHEME`].
-        scheme: String,
-        /// Number of real rows.
-        buckets: NonZeroU32,
-    },
 }

@@ -1,0 +1,46 @@
+//! What a registry wants served, and how its files are had.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{Alias, ModelName, ServableId, Version};
+
+/// What the registry wants served of one model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DesiredModel {
+    /// The versions to serve, each with a revision that changes when its files do.
+    pub versions: BTreeMap<Version, Revision>,
+    /// Aliases and the versions behind them; each version is among `versions`.
+    pub aliases: BTreeMap<Alias, Version>,
+    /// The version that answers a request that names none.
+    pub default: Option<Version>,
+}
+
+/// A fingerprint of a version's files: when it changes, a failed load is worth another try at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Revision(pub u64);
+
+/// What the registry says should serve: the input of the loader.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DesiredState {
+    /// Every wanted model.
+    pub models: BTreeMap<ModelName, DesiredModel>,
+}
+
+/// Brings a version's files to local disk. Blocking: called on loader threads only.
+pub trait ArtifactStore: Send + Sync {
+    /// The local directory that holds the version's files.
+    ///
+    /// # Errors
+    /// [`FetchError`] when the files cannot be had; it says why and what to do.
+    fn fetch(&self, id: &ServableId) -> Result<PathBuf, FetchError>;
+}
+
+/// A version's files could not be brought to local disk.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot fetch {id}: {reason}")]
+pub struct FetchError {
+    /// The version that was asked for.
+    pub id: ServableId,
+    /// What went wrong, for a person to read.
+    pub reason: String,
+}

@@ -1,0 +1,115 @@
+//! Why a version could not be loaded.
+
+use aibuyer_domain::{
+    ctr::{SpecError, VocabularyError, golden::GoldenError},
+    model::FetchError,
+};
+
+use crate::session::RunError;
+
+/// A version that cannot serve: which check failed, on which file, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Its files could not be brought here.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A file that cannot be read, or is not there.
+    #[error("{file} cannot be read: {source}; is the artifact complete?")]
+    Read {
+        /// The file, inside the artifact.
+        file: String,
+        /// The operating system's word.
+        source: std::io::Error,
+    },
+    /// `MLmodel` does not describe an ONNX model under this contract.
+    #[error("MLmodel: {0}")]
+    MlModel(String),
+    /// `feature_spec.json` contradicts the contract.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A file whose content is not what the spec says.
+    #[error(
+        "{file} has SHA-256 {actual}, feature_spec.json says {expected}: truncated, swapped or edited; export the model again"
+    )]
+    Digest {
+        /// The file, inside the artifact.
+        file: String,
+        /// As the spec has it.
+        expected: String,
+        /// As it is.
+        actual: String,
+    },
+    /// A file that is not UTF-8 where text is needed, or not JSON of the expected shape.
+    #[error("{file}: {reason}")]
+    Content {
+        /// The file, inside the artifact.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A vocabulary that does not fit its field.
+    #[error("{file} {source}")]
+    Vocabulary {
+        /// The file, inside the artifact.
+        file: String,
+        /// What is wrong.
+        source: VocabularyError,
+    },
+    /// The runtime cannot open the model.
+    #[error("{file} cannot be opened by ONNX Runtime: {source}")]
+    Open {
+        /// The model file.
+        file: String,
+        /// The runtime's word.
+        source: RunError,
+    },
+    /// The model's inputs or outputs are not what the spec declares.
+    #[error("the model's signature differs from feature_spec.json: {0}; were the two exported together?")]
+    Signature(String),
+    /// A worked example is not reproduced.
+    #[error("{source}; trainer and engine disagree, so no prediction of this version can be trusted")]
+    Golden {
+        /// Which example, and how.
+        source: GoldenError,
+    },
+    /// The model fails on inputs that the spec allows.
+    #[error("the model fails on {what}: {reason}")]
+    WarmUp {
+        /// The inputs.
+        what: String,
+        /// How it fails.
+        reason: String,
+    },
+    /// The operating system gives no more threads.
+    #[error("no thread for a lane: {0}")]
+    Threads(std::io::Error),
+    /// The load itself broke.
+    #[error("the load panicked: this is a bug in the engine, please report it with the version's files")]
+    Panicked,
+}
+
+impl From<GoldenError> for LoadError {
+    fn from(source: GoldenError) -> Self {
+        Self::Golden { source }
+    }
+}
+
+impl LoadError {
+    /// The check that failed, as a metric label.
+    #[must_use]
+    pub fn check(&self) -> &'static str {
+        match self {
+            Self::Fetch(_) => "fetch",
+            Self::Read { .. } => "files",
+            Self::MlModel(_) => "mlmodel",
+            Self::Spec(_) => "feature_spec",
+            Self::Digest { .. } => "digest",
+            Self::Content { .. } | Self::Vocabulary { .. } => "content",
+            Self::Open { .. } => "open",
+            Self::Signature(_) => "signature",
+            Self::Golden { .. } => "golden",
+            Self::WarmUp { .. } => "warm_up",
+            Self::Threads(_) | Self::Panicked => "engine",
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Makes what is there follow what is wanted, one action at a time, on a thread of its own.
+//!
+//! The thread waits for news (a new desired state, a retry that is due, a drained version), asks
+//! [`policy`] for the next action, takes it, and publishes a new map after each change. Loads run on this
+//! thread too: they never take a lane's or the server's time.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Weak,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use aibuyer_domain::model::{ArtifactStore, DesiredModel, DesiredState, ModelName, Revision, ServableId, Version};
+
+use crate::{
+    batch::BatchLimits,
+    error::LoadError,
+    phase::{Failure, Phase},
+    policy::{self, Action, Routes, Standing},
+    servable::CtrServable,
+    serving_map::{ModelEntry, Serving, ServingMap, VersionEntry},
+    session::Runtime,
+    stages::Located,
+};
+
+/// How versions are loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct ManagerOptions {
+    /// Lanes, and so sessions, of each version.
+    pub lanes: usize,
+    /// Sizes of each version's queue and batches.
+    pub limits: BatchLimits,
+}
+
+/// The thread that loads and unloads. Dropping it stops the thread; what serves keeps serving while the
+/// [`Serving`] lives.
+#[derive(Debug)]
+pub struct Manager {
+    news: Option<Sender<DesiredState>>,
+    thread: Option<JoinHandle<()>>,
+    serving: Serving,
+}
+
+impl Manager {
+    /// Starts the thread, with nothing desired.
+    ///
+    /// # Errors
+    /// When the operating system gives no more threads.
+    pub fn start(
+        store: Arc<dyn ArtifactStore>,
+        runtime: Arc<dyn Runtime>,
+        options: ManagerOptions,
+    ) -> std::io::Result<Self> {
+        let serving = Serving::default();
+        let (news, inbox) = mpsc::channel();
+        let mut worker = Worker { store, runtime, options, serving: serving.clone(), models: BTreeMap::new() };
+        let thread = thread::Builder::new().name("loader".to_owned()).spawn(move || {
+            loop {
+                let message = match worker.next_wake(Instant::now()) {
+                    None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                    Some(pause) => inbox.recv_timeout(pause),
+                };
+                match message {
+                    Ok(desired) => worker.take(desired),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+                while worker.step(Instant::now()) {
+                    // News that came during a load counts before the next action.
+                    while let Ok(desired) = inbox.try_recv() {
+                        worker.take(desired);
+                    }
+                }
+            }
+        })?;
+        Ok(Self { news: Some(news), thread: Some(thread), serving })
+    }
+
+    /// Says what should serve. Models that `desired` does not name keep serving as they are.
+    pub fn desire(&self, desired: DesiredState) {
+        if let Some(news) = &self.news {
+            // The thread outlives this handle, so the channel is open.
+            let _ = news.send(desired);
+        }
+    }
+
+    /// The map that requests resolve in.
+    #[must_use]
+    pub fn serving(&self) -> &Serving {
+        &self.serving
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.news = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    store: Arc<dyn ArtifactStore>,
+    runtime: Arc<dyn Runtime>,
+    options: ManagerOptions,
+    serving: Serving,
+    models: BTreeMap<ModelName, Model>,
+}
+
+#[derive(Default)]
+struct Model {
+    desired: DesiredModel,
+    standing: BTreeMap<Version, Standing>,
+    servables: BTreeMap<Version, Arc<CtrServable>>,
+    /// Lanes of versions that drain.
+    draining: BTreeMap<Version, Weak<()>>,
+    routes: Routes,
+}
+
+impl Worker {
+    fn take(&mut self, desired: DesiredState) {
+        for (name, desired) in desired.models {
+            let model = self.models.entry(name).or_default();
+            for version in desired.versions.keys() {
+                model
+                    .standing
+                    .entry(*version)
+                    .or_insert(Standing { phase: Phase::Pending, revision: Revision::default() });
+            }
+            // A version that is no longer wanted and never served is forgotten.
+            model.standing.retain(|version, standing| {
+                desired.versions.contains_key(version)
+                    || matches!(standing.phase, Phase::Ready | Phase::Draining | Phase::Loading)
+            });
+            model.desired = desired;
+        }
+        self.publish();
+    }
+
+    /// Takes at most one action; whether another may follow.
+    fn step(&mut self, now: Instant) -> bool {
+        self.retire();
+        let next = self.models.iter().find_map(|(name, model)| {
+            let action = policy::next_action(&model.desired, &model.standing, &model.routes, now)?;
+            Some((name.clone(), action))
+        });
+        match next {
+            None => return false,
+            Some((name, Action::Load(version))) => self.load(&ServableId { name, version }),
+            Some((name, Action::Drain(version))) => self.drain(&ServableId { name, version }),
+        }
+        self.publish();
+        true
+    }
+
+    /// How long nothing will happen by itself; `None` for ever.
+    fn next_wake(&self, now: Instant) -> Option<Duration> {
+        const DRAIN_CHECK: Duration = Duration::from_millis(100);
+        let draining = self.models.values().any(|m| !m.draining.is_empty()).then_some(DRAIN_CHECK);
+        let standing = self.models.values().flat_map(|m| m.standing.values());
+        let retries = standing.filter_map(|s| match &s.phase {
+            Phase::Failed(failure) => Some(failure.retry_at.saturating_duration_since(now)),
+            _ => None,
+        });
+        retries.chain(draining).min()
+    }
+
+    fn load(&mut self, id: &ServableId) {
+        let Some(model) = self.models.get_mut(&id.name) else { return };
+        let revision = model.desired.versions.get(&id.version).copied().unwrap_or_default();
+        let attempts = match model.standing.get(&id.version) {
+            Some(Standing { phase: Phase::Failed(failure), revision: tried }) if *tried == revision => failure.attempts,
+            _ => 0,
+        };
+        model.standing.insert(id.version, Standing { phase: Phase::Loading, revision });
+        self.publish();
+        let started = Instant::now();
+        let result = self.build(id);
+        let Some(model) = self.models.get_mut(&id.name) else { return };
+        let phase = match result {
+            Ok(servable) => {
+                let millis = started.elapsed().as_millis();
+                tracing::info!(model = %id.name, version = %id.version, millis, bytes = servable.bytes, "version ready");
+                model.servables.insert(id.version, Arc::new(servable));
+                Phase::Ready
+            }
+            Err(error) => {
+                let attempts = attempts.saturating_add(1);
+                let pause = policy::backoff(attempts);
+                let (check, reason) = (error.check(), error.to_string());
+                tracing::error!(
+                    model = %id.name, version = %id.version, check, %reason, attempts, retry_in = ?pause,
+                    "version refused; what serves keeps serving"
+                );
+                Phase::Failed(Failure { check, reason, attempts, retry_at: Instant::now() + pause })
+            }
+        };
+        model.standing.insert(id.version, Standing { phase, revision });
+    }
+
+    fn build(&self, id: &ServableId) -> Result<CtrServable, LoadError> {
+        let stages = || -> Result<CtrServable, LoadError> {
+            let ManagerOptions { lanes, limits } = self.options;
+            let located = Located { id: id.clone() };
+            let verified = located.fetch(self.store.as_ref())?.verify()?;
+            let warmed = verified.open(self.runtime.as_ref(), lanes)?.warm(limits.max_batch_rows)?;
+            CtrServable::start(warmed, limits)
+        };
+        // A model that breaks the loader must not end it.
+        catch_unwind(AssertUnwindSafe(stages)).unwrap_or(Err(LoadError::Panicked))
+    }
+
+    fn drain(&mut self, id: &ServableId) {
+        let Some(model) = self.models.get_mut(&id.name) else { return };
+        if let Some(servable) = model.servables.remove(&id.version) {
+            tracing::info!(model = %id.name, version = %id.version, "version draining");
+            model.draining.insert(id.version, servable.batcher().lanes());
+        }
+        if let Some(standing) = model.standing.get_mut(&id.version) {
+            standing.phase = Phase::Draining;
+        }
+    }
+
+    /// Forgets versions whose last session is gone.
+    fn retire(&mut self) {
+        let mut changed = false;
+        for (name, model) in &mut self.models {
+            let gone: Vec<Version> =
+                model.draining.iter().filter(|(_, lanes)| lanes.strong_count() == 0).map(|(v, _)| *v).collect();
+            for version in gone {
+                tracing::info!(model = %name, %version, "version retired");
+                model.draining.remove(&version);
+                model.standing.remove(&version);
+                changed = true;
+            }
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let mut map = ServingMap::default();
+        for (name, model) in &mut self.models {
+            model.routes = policy::routes(&model.desired, &model.standing, &model.routes);
+            let entry = |(version, standing): (&Version, &Standing)| {
+                let servable = model.servables.get(version).cloned();
+                (*version, VersionEntry { phase: standing.phase.clone(), servable })
+            };
+            let versions = model.standing.iter().map(entry).collect();
+            map.models.insert(name.clone(), ModelEntry { versions, routes: model.routes.clone() });
+        }
+        self.serving.publish(map);
+    }
+}

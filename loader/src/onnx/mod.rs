@@ -1,0 +1,11 @@
+//! ONNX Runtime: finding its shared library, and sessions on it.
+//!
+//! The library is loaded when the engine starts, not linked: the same binary runs with the CPU build and
+//! with the CUDA build. Scheduling and batching are not here: a session runs what its lane gives it, on the
+//! lane's own thread.
+
+mod library;
+mod session;
+
+pub use library::{FindError, find};
+pub use session::{OnnxRuntime, StartError};

@@ -1,0 +1,201 @@
+//! What to do next about one model: pure functions of what is wanted and what is there.
+//!
+//! Availability comes first (as in TensorFlow Serving's availability-preserving policy): a version in use is
+//! let go only after what replaces it is ready, and nothing is let go because the registry lost sight of it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use aibuyer_domain::model::{Alias, DesiredModel, Revision, Version};
+
+use crate::phase::Phase;
+
+/// Where one version stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// Its phase.
+    pub phase: Phase,
+    /// The revision of its files that was last tried.
+    pub revision: Revision,
+}
+
+/// Which versions answer which requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// The version for a request that names none.
+    pub default: Option<Version>,
+    /// The version behind each alias.
+    pub aliases: BTreeMap<Alias, Version>,
+}
+
+impl Routes {
+    /// Whether any route leads to `version`.
+    #[must_use]
+    pub fn lead_to(&self, version: Version) -> bool {
+        self.default == Some(version) || self.aliases.values().any(|v| *v == version)
+    }
+}
+
+/// The one thing to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Load this version.
+    Load(Version),
+    /// Take this version out of service.
+    Drain(Version),
+}
+
+/// Routes as they should be now: each goes where the registry wants it once that version is ready, and
+/// until then stays where it was.
+#[must_use]
+pub fn routes(desired: &DesiredModel, standing: &BTreeMap<Version, Standing>, before: &Routes) -> Routes {
+    let ready = |v: &Version| standing.get(v).is_some_and(|s| s.phase == Phase::Ready);
+    let settle = |wanted: Version, before: Option<Version>| Some(wanted).filter(&ready).or(before.filter(&ready));
+    Routes {
+        default: match desired.default {
+            Some(wanted) => settle(wanted, before.default),
+            // Without aliases there is always a default, so this is a model whose `champion` was removed.
+            None if desired.aliases.is_empty() => before.default.filter(ready),
+            None => None,
+        },
+        aliases: desired
+            .aliases
+            .iter()
+            .filter_map(|(alias, wanted)| {
+                let version = settle(*wanted, before.aliases.get(alias).copied())?;
+                Some((alias.clone(), version))
+            })
+            .collect(),
+    }
+}
+
+/// The next action for a model, if any; the default version loads first.
+#[must_use]
+pub fn next_action(
+    desired: &DesiredModel,
+    standing: &BTreeMap<Version, Standing>,
+    routes: &Routes,
+    now: Instant,
+) -> Option<Action> {
+    let due = |version: &Version, revision: Revision| match standing.get(version) {
+        None => true,
+        Some(s) => match &s.phase {
+            Phase::Pending => true,
+            Phase::Failed(failure) => failure.retry_at <= now || s.revision != revision,
+            Phase::Loading | Phase::Ready | Phase::Draining => false,
+        },
+    };
+    let wanted = desired.default.into_iter().chain(desired.versions.keys().copied());
+    for version in wanted {
+        if let Some(revision) = desired.versions.get(&version)
+            && due(&version, *revision)
+        {
+            return Some(Action::Load(version));
+        }
+    }
+    let replaced = desired.versions.keys().any(|v| standing.get(v).is_some_and(|s| s.phase == Phase::Ready));
+    standing
+        .iter()
+        .find(|(version, s)| {
+            s.phase == Phase::Ready && replaced && !desired.versions.contains_key(version) && !routes.lead_to(**version)
+        })
+        .map(|(version, _)| Action::Drain(*version))
+}
+
+/// When a version that has failed `attempts` times in a row is tried again: 1 s, doubled each time, at most
+/// 5 minutes.
+#[must_use]
+pub fn backoff(attempts: u32) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(300);
+    Duration::from_secs(1).saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LONGEST)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::phase::Failure;
+
+    fn v(number: u64) -> Version {
+        Version::new(number).unwrap()
+    }
+
+    fn desired(versions: &[u64], aliases: &[(&str, u64)], default: Option<u64>) -> DesiredModel {
+        DesiredModel {
+            versions: versions.iter().map(|n| (v(*n), Revision(1))).collect(),
+            aliases: aliases.iter().map(|(a, n)| (a.parse().unwrap(), v(*n))).collect(),
+            default: default.map(v),
+        }
+    }
+
+    fn standing(phases: &[(u64, Phase)]) -> BTreeMap<Version, Standing> {
+        let stand = |phase: &Phase| Standing { phase: phase.clone(), revision: Revision(1) };
+        phases.iter().map(|(n, p)| (v(*n), stand(p))).collect()
+    }
+
+    fn failed(retry_at: Instant) -> Phase {
+        Phase::Failed(Failure { check: "golden", reason: String::new(), attempts: 1, retry_at })
+    }
+
+    #[test]
+    fn one_action_at_a_time() {
+        use Phase::{Draining, Loading, Ready};
+        let now = Instant::now();
+        let (later, earlier) = (now + Duration::from_secs(1), now - Duration::from_secs(1));
+        let latest2 = desired(&[2], &[], Some(2));
+        let nothing = DesiredModel::default();
+        let both = desired(&[1, 2], &[("champion", 2), ("challenger", 1)], Some(2));
+        type Case<'a> = (&'a str, &'a DesiredModel, Vec<(u64, Phase)>, Option<Action>);
+        let cases: Vec<Case> = vec![
+            ("the first version loads", &latest2, vec![], Some(Action::Load(v(2)))),
+            ("the default loads first", &both, vec![], Some(Action::Load(v(2)))),
+            ("then the others", &both, vec![(2, Ready)], Some(Action::Load(v(1)))),
+            ("a load is not begun twice", &latest2, vec![(2, Loading)], None),
+            ("the old one stays until the new one is ready", &latest2, vec![(1, Ready), (2, Loading)], None),
+            ("a bad version never replaces a good one", &latest2, vec![(1, Ready), (2, failed(later))], None),
+            ("then it drains", &latest2, vec![(1, Ready), (2, Ready)], Some(Action::Drain(v(1)))),
+            ("and is left to finish", &latest2, vec![(1, Draining), (2, Ready)], None),
+            ("a failed one waits", &latest2, vec![(2, failed(later))], None),
+            ("and is tried again", &latest2, vec![(2, failed(earlier))], Some(Action::Load(v(2)))),
+            ("a registry that forgot everything changes nothing", &nothing, vec![(1, Ready)], None),
+        ];
+        for (name, desired, phases, expect) in cases {
+            let standing = standing(&phases);
+            let routes = routes(desired, &standing, &Routes { default: Some(v(1)), ..Routes::default() });
+            assert_eq!(next_action(desired, &standing, &routes, now), expect, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_failed_version_is_tried_at_once_when_its_files_change() {
+        let now = Instant::now();
+        let mut wanted = desired(&[1], &[], Some(1));
+        let standing = standing(&[(1, failed(now + Duration::from_secs(99)))]);
+        assert_eq!(next_action(&wanted, &standing, &Routes::default(), now), None);
+        wanted.versions.insert(v(1), Revision(2));
+        assert_eq!(next_action(&wanted, &standing, &Routes::default(), now), Some(Action::Load(v(1))));
+    }
+
+    #[test]
+    fn routes_move_only_to_ready_versions() {
+        let before = Routes { default: Some(v(1)), aliases: [("champion".parse().unwrap(), v(1))].into() };
+        let wanted = desired(&[2], &[("champion", 2), ("new", 2)], Some(2));
+        let waiting = routes(&wanted, &standing(&[(1, Phase::Ready), (2, Phase::Loading)]), &before);
+        assert_eq!(waiting, before, "until 2 is ready everything stays, and `new` leads nowhere");
+        let moved = routes(&wanted, &standing(&[(1, Phase::Ready), (2, Phase::Ready)]), &before);
+        assert_eq!(moved.default, Some(v(2)));
+        assert_eq!(moved.aliases.values().copied().collect::<Vec<_>>(), [v(2), v(2)]);
+        let forgotten = routes(&DesiredModel::default(), &standing(&[(1, Phase::Ready)]), &before);
+        assert_eq!(forgotten.default, Some(v(1)));
+        let without_champion = desired(&[1], &[("challenger", 1)], None);
+        assert_eq!(routes(&without_champion, &standing(&[(1, Phase::Ready)]), &before).default, None);
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_five_minutes() {
+        let seconds: Vec<u64> = [1, 2, 3, 9, 10, 4_000_000_000].map(|n| backoff(n).as_secs()).to_vec();
+        assert_eq!(seconds, [1, 2, 4, 256, 300, 300]);
+    }
+}

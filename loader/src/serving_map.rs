@@ -1,0 +1,178 @@
+//! Which servable answers which request: the one place where requests and model versions meet.
+//!
+//! A map is a value that never changes; the manager publishes a new one by one atomic swap. A request that
+//! has resolved its servable keeps it, so it sees one version from encoding to reply.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use aibuyer_domain::{
+    ErrorKind,
+    model::{ModelName, Pick, Version},
+};
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::{phase::Phase, policy::Routes, servable::CtrServable};
+
+/// All models that the engine knows.
+#[derive(Debug, Clone, Default)]
+pub struct ServingMap {
+    /// By name.
+    pub models: BTreeMap<ModelName, ModelEntry>,
+}
+
+/// One model.
+#[derive(Debug, Clone, Default)]
+pub struct ModelEntry {
+    /// Every version that is wanted or still there.
+    pub versions: BTreeMap<Version, VersionEntry>,
+    /// Which of them answer.
+    pub routes: Routes,
+}
+
+/// One version.
+#[derive(Debug, Clone)]
+pub struct VersionEntry {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Present exactly in phase Ready.
+    pub servable: Option<Arc<CtrServable>>,
+}
+
+/// No servable for a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No such model.
+    #[error("no model {name:?} here; there are: {known}")]
+    UnknownModel {
+        /// As asked for.
+        name: String,
+        /// The models that exist, separated by commas.
+        known: String,
+    },
+    /// The model has no such alias or version.
+    #[error("model {name} has no {pick}; it has {known}")]
+    UnknownPick {
+        /// The model.
+        name: ModelName,
+        /// As asked for.
+        pick: String,
+        /// The aliases or versions that exist.
+        known: String,
+    },
+    /// The model exists but cannot answer yet.
+    #[error("model {name} is not ready: {state}")]
+    NotReady {
+        /// The model.
+        name: ModelName,
+        /// Phases of its versions.
+        state: String,
+    },
+}
+
+impl ResolveError {
+    /// What the failure means to the caller.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownModel { .. } | Self::UnknownPick { .. } => ErrorKind::NotFound,
+            Self::NotReady { .. } => ErrorKind::NotReady,
+        }
+    }
+}
+
+impl ServingMap {
+    /// The servable that answers for `name` and `pick`.
+    ///
+    /// # Errors
+    /// [`ResolveError`] says what there is instead.
+    pub fn resolve(&self, name: &str, pick: &Pick) -> Result<Arc<CtrServable>, ResolveError> {
+        let Some((name, model)) = self.models.iter().find(|(known, _)| known.as_str() == name) else {
+            return Err(ResolveError::UnknownModel { name: name.to_owned(), known: list(self.models.keys()) });
+        };
+        let routes = &model.routes;
+        let unknown = |known: String| ResolveError::UnknownPick { name: name.clone(), pick: pick.to_string(), known };
+        let version = match pick {
+            Pick::Default => routes.default,
+            Pick::Version(version) if model.versions.contains_key(version) => Some(*version),
+            Pick::Version(_) => return Err(unknown(format!("versions {}", list(model.versions.keys())))),
+            Pick::Alias(alias) => match routes.aliases.get(alias) {
+                Some(version) => Some(*version),
+                None => return Err(unknown(aliases(routes))),
+            },
+        };
+        match version {
+            Some(version) => {
+                let servable = model.versions.get(&version).and_then(|v| v.servable.clone());
+                servable.ok_or_else(|| model.not_ready(name))
+            }
+            // The default is missing for good only where aliases exist and `champion` is not among them.
+            None if !routes.aliases.is_empty() => Err(unknown(aliases(routes))),
+            None => Err(model.not_ready(name)),
+        }
+    }
+}
+
+impl ModelEntry {
+    /// Whether the model can answer a request that names no version, or any other.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.routes.default.is_some() || !self.routes.aliases.is_empty()
+    }
+
+    /// Whether every version has been tried.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        !self.versions.values().any(|v| matches!(v.phase, Phase::Pending | Phase::Loading))
+    }
+
+    fn not_ready(&self, name: &ModelName) -> ResolveError {
+        let state = |(version, entry): (&Version, &VersionEntry)| match &entry.phase {
+            Phase::Failed(failure) => format!("version {version} failed: {}", failure.reason),
+            phase => format!("version {version} is {phase}"),
+        };
+        let states: Vec<String> = self.versions.iter().map(state).collect();
+        ResolveError::NotReady { name: name.clone(), state: states.join("; ") }
+    }
+}
+
+fn aliases(routes: &Routes) -> String {
+    if routes.aliases.is_empty() { "no aliases".to_owned() } else { format!("aliases {}", list(routes.aliases.keys())) }
+}
+
+fn list<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    let items: Vec<String> = items.map(|i| i.to_string()).collect();
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}
+
+/// The current map, and news of its changes.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    current: Arc<ArcSwap<ServingMap>>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self { current: Arc::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl Serving {
+    /// The map as it is now.
+    #[must_use]
+    pub fn load(&self) -> arc_swap::Guard<Arc<ServingMap>> {
+        self.current.load()
+    }
+
+    /// A receiver that is told of each new map.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn publish(&self, map: ServingMap) {
+        self.current.store(Arc::new(map));
+        self.changed.send_replace(());
+    }
+}
