@@ -82,12 +82,22 @@ impl ResolveError {
 }
 
 impl ServingMap {
+    /// A model by its name.
+    #[must_use]
+    pub fn model(&self, name: &str) -> Option<&ModelEntry> {
+        self.entry(name).map(|(_, model)| model)
+    }
+
+    fn entry(&self, name: &str) -> Option<(&ModelName, &ModelEntry)> {
+        self.models.get_key_value(name)
+    }
+
     /// The servable that answers for `name` and `pick`.
     ///
     /// # Errors
     /// [`ResolveError`] says what there is instead.
     pub fn resolve(&self, name: &str, pick: &Pick) -> Result<Arc<CtrServable>, ResolveError> {
-        let Some((name, model)) = self.models.iter().find(|(known, _)| known.as_str() == name) else {
+        let Some((name, model)) = self.entry(name) else {
             return Err(ResolveError::UnknownModel { name: name.to_owned(), known: list(self.models.keys()) });
         };
         let routes = &model.routes;
@@ -163,6 +173,12 @@ impl Serving {
     #[must_use]
     pub fn load(&self) -> arc_swap::Guard<Arc<ServingMap>> {
         self.current.load()
+    }
+
+    /// The map as it is now, to be kept for longer than a moment.
+    #[must_use]
+    pub fn load_full(&self) -> Arc<ServingMap> {
+        self.current.load_full()
     }
 
     /// A receiver that is told of each new map.

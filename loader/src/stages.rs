@@ -218,7 +218,7 @@ impl Verified {
 }
 
 impl Opened {
-    /// Runs every session: the worked examples alone and as one batch, the ends of every field's row range,
+    /// Runs every session: the ends of every field's row range, the worked examples alone and as one batch,
     /// and every power of two up to `max_batch_rows`.
     ///
     /// # Errors
@@ -226,8 +226,8 @@ impl Opened {
     pub fn warm(mut self, max_batch_rows: usize) -> Result<Warmed, LoadError> {
         for session in &mut self.sessions {
             let session = session.as_mut();
-            self.verified.check_examples(session)?;
             self.verified.check_range(session)?;
+            self.verified.check_examples(session)?;
             self.verified.run_buckets(session, max_batch_rows)?;
         }
         Ok(Warmed { verified: self.verified, sessions: self.sessions })

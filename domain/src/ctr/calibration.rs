@@ -19,10 +19,10 @@ pub struct Calibration {
     /// Fitted variance of a field's unknown row, by field.
     #[serde(default)]
     pub oov_variance: BTreeMap<String, f64>,
-    /// Share of held-out units with known ids inside their 90 % interval.
-    pub coverage_test: f64,
-    /// Share of held-out units with never-seen ids inside their 90 % interval.
-    pub coverage_cold: f64,
+    /// Share of held-out units with known ids inside their 90 % interval; absent where there were none.
+    pub coverage_test: Option<f64>,
+    /// Share of held-out units with never-seen ids inside their 90 % interval; absent where there were none.
+    pub coverage_cold: Option<f64>,
     /// Sizes of the calibration and test sets, in units.
     pub units: BTreeMap<String, u64>,
     /// Share of negatives kept in training; the correction is already in the logit.

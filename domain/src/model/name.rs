@@ -30,6 +30,13 @@ impl ModelName {
     }
 }
 
+// Equal, ordered and hashed as its text, so maps can be searched by text.
+impl std::borrow::Borrow<str> for ModelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for ModelName {
     type Err = NameError;
 

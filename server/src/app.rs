@@ -1,0 +1,139 @@
+//! Wires the rooms together and runs them: nothing else.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use aibuyer_loader::{Manager, ManagerOptions, batch::BatchLimits, serving_map::Serving, session::Runtime};
+use aibuyer_registry::{Directory, ScanError, Watcher};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::transport::server::TcpIncoming;
+
+use crate::{
+    admin::{self, Admin},
+    config::Config,
+    metrics::Metrics,
+    readiness::Readiness,
+    stack,
+};
+
+/// The engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({setting}): {source}")]
+    Listen {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's word.
+        source: std::io::Error,
+    },
+    /// The model directory cannot be read.
+    #[error(transparent)]
+    Registry(#[from] ScanError),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Threads(std::io::Error),
+    /// The API's own description is broken.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A running engine. Dropping it without [`App::stop`] cuts off requests under way.
+#[derive(Debug)]
+pub struct App {
+    /// Address of the gRPC services, with the port that was given.
+    pub grpc_address: SocketAddr,
+    /// Address of the HTTP pages, with the port that was given.
+    pub http_address: SocketAddr,
+    serving: Serving,
+    readiness: Readiness,
+    grace: Duration,
+    grpc: JoinHandle<()>,
+    http: JoinHandle<()>,
+    _watcher: Watcher,
+    _manager: Arc<Manager>,
+}
+
+impl App {
+    /// Starts everything. Models load in the background: see [`App::ready`].
+    ///
+    /// # Errors
+    /// [`StartError`] says which setting to mend.
+    pub async fn start(config: &Config, runtime: Arc<dyn Runtime>) -> Result<Self, StartError> {
+        let directory = Directory::new(&config.registry_path);
+        // Later failures are waited out; at the start a wrong path is a mistake to be told at once.
+        directory.scan()?;
+        let (grpc_listener, grpc_address) = listen("server.grpc_listen", config.grpc_listen).await?;
+        let (http_listener, http_address) = listen("server.http_listen", config.http_listen).await?;
+
+        let options = ManagerOptions {
+            lanes: config.lanes,
+            limits: BatchLimits { max_batch_rows: config.max_batch_rows, queue_rows: config.queue_rows },
+        };
+        let manager = Manager::start(Arc::new(directory.clone()), runtime, options).map_err(StartError::Threads)?;
+        let manager = Arc::new(manager);
+        let serving = manager.serving().clone();
+        let watcher = {
+            let manager = Arc::clone(&manager);
+            Watcher::spawn(directory, config.poll_interval, move |desired| manager.desire(desired))
+                .map_err(StartError::Threads)?
+        };
+
+        let metrics = Arc::new(Metrics::new(serving.clone()));
+        let readiness = Readiness::default();
+        let router = stack::build(config, serving.clone(), Arc::clone(&metrics), readiness.clone())?;
+        let stopped = readiness.stopped();
+        let incoming = TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
+        let grpc = tokio::spawn(async move {
+            if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+                tracing::error!(%error, "gRPC server failed");
+            }
+        });
+        let admin =
+            admin::router(Admin { serving: serving.clone(), metrics, readiness: readiness.clone(), grpc_address });
+        let http = tokio::spawn(async move {
+            if let Err(error) = axum::serve(http_listener, admin).await {
+                tracing::error!(%error, "HTTP server failed");
+            }
+        });
+        Ok(Self {
+            grpc_address,
+            http_address,
+            serving,
+            readiness,
+            grace: config.shutdown_grace,
+            grpc,
+            http,
+            _watcher: watcher,
+            _manager: manager,
+        })
+    }
+
+    /// Waits until the engine as a whole is ready.
+    pub async fn ready(&self) {
+        let mut changed = self.serving.subscribe();
+        while !self.readiness.look(&self.serving.load()) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Stops: reports not ready, takes no new connections or requests, lets those under way finish for the
+    /// configured grace. Returns whether all of them did.
+    pub async fn stop(mut self) -> bool {
+        self.readiness.stop();
+        let finished = tokio::time::timeout(self.grace, &mut self.grpc).await.is_ok();
+        self.grpc.abort();
+        self.http.abort();
+        finished
+    }
+}
+
+async fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fail = |source| StartError::Listen { setting, address, source };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    Ok((listener, bound))
+}

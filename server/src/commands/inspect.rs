@@ -1,0 +1,92 @@
+//! `aibuyer-server inspect`: shows what a model directory holds and whether it would be served.
+
+use std::{fmt::Write as _, path::Path};
+
+use aibuyer_domain::{
+    ctr::{FieldSpec, Source},
+    model::{ServableId, TensorInfo, Version},
+};
+use aibuyer_loader::{
+    session::Runtime,
+    stages::{Fetched, Warmed},
+};
+
+use super::serve::AnyError;
+
+/// Loads the version in `folder` as the engine would and describes it.
+///
+/// # Errors
+/// The check that fails, as the engine would report it.
+pub fn run(folder: &Path, runtime: &dyn Runtime, max_batch_rows: usize) -> Result<String, AnyError> {
+    let folder = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+    let id = id_of(&folder)?;
+    let warmed = Fetched::local(id, &folder).verify()?.open(runtime, 1)?.warm(max_batch_rows)?;
+    Ok(describe(&folder, &warmed))
+}
+
+/// Name and version from the last two components of the path; version 1 of the last one if it is no number.
+fn id_of(folder: &Path) -> Result<ServableId, AnyError> {
+    let component = |path: Option<&Path>| {
+        path.and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let last = component(Some(folder));
+    Ok(match last.parse::<Version>() {
+        Ok(version) => ServableId { name: component(folder.parent()).parse()?, version },
+        Err(_) => ServableId { name: last.parse()?, version: Version::new(1).ok_or("version 1")? },
+    })
+}
+
+fn describe(folder: &Path, warmed: &Warmed) -> String {
+    let verified = &warmed.verified;
+    let spec = &verified.spec;
+    let mut text = String::new();
+    let _ = writeln!(text, "{} version {} in {}", verified.id.name, verified.id.version, folder.display());
+    let _ = writeln!(text, "  size      {} kB", verified.bytes / 1000);
+    let _ = writeln!(text, "  opset     {}", spec.model.opset);
+    let signature = spec.signature();
+    let list = |tensors: &[TensorInfo]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let _ = writeln!(text, "  inputs    {}", list(&signature.inputs));
+    let _ = writeln!(text, "  outputs   {}", list(&signature.outputs));
+    let _ = writeln!(text, "  table     {} rows", spec.table_rows);
+    let _ =
+        writeln!(text, "  golden    {} of {0} examples reproduced, alone and as one batch", warmed.golden_examples());
+    match (&spec.interval, &verified.calibration) {
+        (Some(interval), Some(c)) => {
+            let _ = writeln!(
+                text,
+                "  interval  {:.0} % by default, for a {}",
+                interval.default_level * 100.0,
+                interval.unit
+            );
+            let share = |c: Option<f64>| c.map_or("an unknown share".to_owned(), |c| format!("{:.1} %", c * 100.0));
+            let (known, cold) = (share(c.coverage_test), share(c.coverage_cold));
+            let _ =
+                writeln!(text, "            90 % held {known} of known and {cold} of never-seen units when trained");
+        }
+        _ => text.push_str("  interval  none: the model gives no variance\n"),
+    }
+    let width = spec.fields.iter().map(|f| f.input().len()).max().unwrap_or(0);
+    let _ = writeln!(text, "\nfeatures\n  {:width$}  {:24}  becomes", "input", "takes");
+    for field in &spec.fields {
+        let _ = writeln!(text, "  {:width$}  {:24}  {}", field.input(), field.accepts(), becomes(field));
+    }
+    text
+}
+
+fn becomes(field: &FieldSpec) -> String {
+    let mut text = match field {
+        FieldSpec::Categorical { rows, multi, .. } => match multi {
+            Some(multi) => format!("up to {} ids out of {rows} rows", multi.max_values),
+            None => format!("1 id out of {rows} rows"),
+        },
+        FieldSpec::Numeric { column: Some(column), default, .. } => match default {
+            Some(default) => format!("dense column {column}, {default:.4} when missing"),
+            None => format!("dense column {column}, required"),
+        },
+        FieldSpec::Numeric { rows, .. } => format!("1 id out of {} rows, by size", rows.unwrap_or_default()),
+    };
+    if let Source::FeatureStore { entity, feature, .. } = field.source() {
+        let _ = write!(text, "; stored as {feature} of the {entity}");
+    }
+    text
+}

@@ -1,0 +1,158 @@
+//! Configuration: every setting has a default, can stand in a TOML file, the environment or a flag, and is
+//! checked before anything starts.
+//!
+//! [`Raw`] collects what was written; [`Config`] is what it means. Both are functions of what they are given:
+//! only the commands read files and the environment.
+
+mod raw;
+mod settings;
+mod valid;
+
+use std::fmt::Write as _;
+
+pub use raw::{Origin, Raw, Sources};
+pub use settings::{SETTINGS, Setting};
+pub use valid::Config;
+
+/// A configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read or is not TOML.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A key that does not exist.
+    #[error("{origin}: there is no setting `{key}`; did you mean `{nearest}`? `aibuyer-server config` lists them all")]
+    UnknownKey {
+        /// As written.
+        key: String,
+        /// Where.
+        origin: Origin,
+        /// The most similar key that exists.
+        nearest: &'static str,
+    },
+    /// A value that does not fit its setting.
+    #[error("{key} = {value} (from {origin}): {needs}")]
+    Value {
+        /// The setting.
+        key: String,
+        /// As written.
+        value: String,
+        /// Where.
+        origin: String,
+        /// What it needs.
+        needs: String,
+    },
+    /// A `--set` without `=`.
+    #[error("--set {0}: write --set section.name=value")]
+    Flag(String),
+}
+
+/// The effective configuration as commented TOML: what a configuration file that changes nothing looks like.
+#[must_use]
+pub fn render(raw: &Raw) -> String {
+    let mut text = String::from(
+        "# Effective configuration. Each setting can also be set by the environment variable\n\
+         # AIBUYER_<SECTION>__<NAME> or by --set <section>.<name>=<value>; later ones win.\n",
+    );
+    let mut section = "";
+    for setting in SETTINGS {
+        let (head, name) = setting.key.split_once('.').unwrap_or(("", setting.key));
+        if head != section {
+            let _ = write!(text, "\n[{head}]\n");
+            section = head;
+        }
+        for line in setting.help.lines() {
+            let _ = writeln!(text, "# {}", line.trim_start());
+        }
+        if let Some((value, origin)) = raw.get(setting.key) {
+            if *origin != Origin::Default {
+                let _ = writeln!(text, "# From {origin}; the default is {}.", setting.default);
+            }
+            let _ = writeln!(text, "{name} = {value}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<Config, ConfigError> {
+        let sources = Sources {
+            file: Some(("aibuyer.toml", file)),
+            environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            flags: flags.iter().map(|f| (*f).to_owned()).collect(),
+        };
+        Config::new(&Raw::read(&sources)?, 4)
+    }
+
+    #[test]
+    fn defaults_are_valid_and_zero_lanes_means_the_cores() {
+        let config = config("", &[], &[]).unwrap();
+        assert_eq!((config.lanes, config.max_candidates), (4, 10_000));
+        assert_eq!(config.onnxruntime_library, None);
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let file = "[batching]\nlanes = 1\nmax_batch_rows = 8\nqueue_rows = 20000\n";
+        let environment =
+            [("AIBUYER_BATCHING__LANES", "2"), ("AIBUYER_REGISTRY__PATH", "/srv/models"), ("PATH", "/bin")];
+        let config = config(file, &environment, &["batching.lanes=3", "limits.default_deadline=50ms"]).unwrap();
+        assert_eq!((config.lanes, config.max_batch_rows, config.queue_rows), (3, 8, 20_000));
+        assert_eq!(config.registry_path.to_str(), Some("/srv/models"));
+        assert_eq!(config.default_deadline, Duration::from_millis(50));
+    }
+
+    #[test]
+    fn unknown_keys_fail_with_the_nearest_known_one() {
+        let nearest = |error: ConfigError| match error {
+            ConfigError::UnknownKey { nearest, .. } => nearest,
+            other => panic!("{other}"),
+        };
+        assert_eq!(nearest(config("[batching]\nlane = 1", &[], &[]).unwrap_err()), "batching.lanes");
+        assert_eq!(nearest(config("lanes = 1", &[], &[]).unwrap_err()), "batching.lanes");
+        assert_eq!(nearest(config("[batch]\nqueue_rows = 1", &[], &[]).unwrap_err()), "batching.queue_rows");
+        let environment = [("AIBUYER_SERVER__GRPC_LISTN", "x")];
+        assert_eq!(nearest(config("", &environment, &[]).unwrap_err()), "server.grpc_listen");
+        assert_eq!(nearest(config("", &[], &["log.lvl=debug"]).unwrap_err()), "log.level");
+    }
+
+    #[test]
+    fn bad_values_name_the_setting_its_origin_and_what_it_needs() {
+        for (key, value, needs) in [
+            ("server.grpc_listen", "localhost", "IP address and port"),
+            ("batching.lanes", "-1", "whole number from 0 to 256"),
+            ("batching.lanes", "many", "whole number"),
+            ("limits.max_candidates", "16385", "from 1 to 16384"),
+            ("registry.poll_interval", "5ms", "at least 100ms"),
+            ("limits.default_deadline", "10", "duration such as"),
+            ("log.level", "loud", "one of error, warn"),
+            ("registry.path", "3", "a string"),
+        ] {
+            let message = config("", &[], &[&format!("{key}={value}")]).unwrap_err().to_string();
+            assert!(message.contains(key) && message.contains(needs) && message.contains("--set"), "{message}");
+        }
+        let error = config("[server\n", &[], &[]).unwrap_err().to_string();
+        assert!(error.starts_with("aibuyer.toml"), "{error}");
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_as_the_same_configuration() {
+        let sources = Sources { flags: vec!["batching.lanes=3".to_owned()], ..Sources::default() };
+        let raw = Raw::read(&sources).unwrap();
+        let text = render(&raw);
+        assert!(text.contains("# From --set; the default is 0.\nlanes = 3"), "{text}");
+        let again = Raw::read(&Sources { file: Some(("printed", &text)), ..Sources::default() }).unwrap();
+        assert_eq!(Config::new(&again, 1).unwrap(), Config::new(&raw, 1).unwrap());
+    }
+}

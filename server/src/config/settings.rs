@@ -1,0 +1,75 @@
+//! Every setting there is: its key, its default and what it means.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Dotted key: `section.name`.
+    pub key: &'static str,
+    /// Default, as TOML.
+    pub default: &'static str,
+    /// What it means, for the commented configuration.
+    pub help: &'static str,
+}
+
+/// All settings, in the order in which `aibuyer-server config` prints them.
+pub const SETTINGS: [Setting; 14] = [
+    Setting {
+        key: "server.grpc_listen",
+        default: "\"127.0.0.1:8500\"",
+        help: "Address of the gRPC services. Port 0 picks a free one. 0.0.0.0 opens it to other machines.",
+    },
+    Setting {
+        key: "server.http_listen",
+        default: "\"127.0.0.1:8501\"",
+        help: "Address of the status page, /metrics, /healthz/live and /healthz/ready.",
+    },
+    Setting {
+        key: "server.shutdown_grace",
+        default: "\"20s\"",
+        help: "On SIGTERM, how long requests under way may still take.",
+    },
+    Setting {
+        key: "registry.path",
+        default: "\"models\"",
+        help: "Folder of models: <name>/<version>/, with an optional <name>/aliases.yaml.",
+    },
+    Setting {
+        key: "registry.poll_interval",
+        default: "\"1s\"",
+        help: "How often the folder is looked at; 100ms or more.",
+    },
+    Setting {
+        key: "onnxruntime.library",
+        default: "\"\"",
+        help: "Path of ONNX Runtime's shared library. Empty: ORT_DYLIB_PATH, else beside the binary, else make's\n\
+               download in .cache/onnxruntime.",
+    },
+    Setting {
+        key: "batching.lanes",
+        default: "0",
+        help: "Sessions of each model version, each with a thread of its own. 0: one for each core.",
+    },
+    Setting {
+        key: "batching.max_batch_rows",
+        default: "64",
+        help: "Largest batch, in rows (candidates); 1 to 65536. On a CPU more than 64 gains little.",
+    },
+    Setting {
+        key: "batching.queue_rows",
+        default: "16384",
+        help: "Rows that may wait for each model version. Beyond it requests are refused at once.",
+    },
+    Setting {
+        key: "limits.max_candidates",
+        default: "10000",
+        help: "Candidates in one request; at most batching.queue_rows.",
+    },
+    Setting { key: "limits.max_message_bytes", default: "16777216", help: "Size of a request message, in bytes." },
+    Setting {
+        key: "limits.default_deadline",
+        default: "\"10s\"",
+        help: "Deadline of a request that brings none, and the longest that any may bring.",
+    },
+    Setting { key: "log.level", default: "\"info\"", help: "error, warn, info, debug or trace." },
+    Setting { key: "log.format", default: "\"text\"", help: "text for people, json for machines." },
+];

@@ -1,0 +1,133 @@
+//! The status page: what serves, what does not and why, on one screen. Plain HTML, no scripts.
+
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    sync::atomic::Ordering,
+    time::{Duration, SystemTime},
+};
+
+use aibuyer_domain::model::{ModelName, Version};
+use aibuyer_loader::{
+    CtrServable, Phase, ServingMap,
+    serving_map::{ModelEntry, VersionEntry},
+};
+
+const STYLE: &str = "\
+:root{color-scheme:light dark}\
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}\
+h1{font-size:1.4rem;margin:0}h1 small{font-weight:normal;opacity:.6}\
+.chip{display:inline-block;padding:.05rem .6rem;border-radius:1rem;font-size:.85rem;color:#fff;background:#667}\
+.ready{background:#187a3c}.failed{background:#b3261e}.loading,.pending,.draining{background:#9a6700}\
+table{border-collapse:collapse;width:100%;margin:1rem 0}\
+th,td{text-align:left;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #8884;vertical-align:top}\
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
+code{background:#8882;padding:.1rem .3rem;border-radius:.2rem}.why{color:#b3261e;max-width:40rem}";
+
+/// The page.
+pub(crate) fn page(map: &ServingMap, ready: bool, grpc: SocketAddr, now: SystemTime) -> String {
+    let mut body = String::new();
+    let (class, word) = if ready { ("ready", "ready") } else { ("failed", "not ready") };
+    let _ = write!(
+        body,
+        "<h1>aibuyer <small>{}</small> <span class=\"chip {class}\">{word}</span></h1>\
+         <p>gRPC on <code>{grpc}</code> · <a href=\"/metrics\">metrics</a> · \
+         <a href=\"/healthz/ready\">readiness</a> · <a href=\"/healthz/live\">liveness</a></p>",
+        env!("CARGO_PKG_VERSION"),
+    );
+    if map.models.is_empty() {
+        body.push_str("<p>No models. Put one at <code>&lt;registry.path&gt;/&lt;name&gt;/&lt;version&gt;/</code>; it is picked up by itself.</p>");
+    } else {
+        body.push_str(
+            "<table><tr><th>Model<th class=n>Version<th>Answers<th>Phase<th class=n>Rows<th class=n>Rows a batch\
+             <th class=n>Waiting<th class=n>Size<th>Loaded",
+        );
+        for (name, model) in &map.models {
+            for (version, entry) in &model.versions {
+                row(&mut body, name, model, *version, entry, now);
+            }
+        }
+        body.push_str("</table>");
+    }
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <meta http-equiv=refresh content=5><title>aibuyer</title><style>{STYLE}</style>{body}</html>"
+    )
+}
+
+fn row(
+    body: &mut String,
+    name: &ModelName,
+    model: &ModelEntry,
+    version: Version,
+    entry: &VersionEntry,
+    now: SystemTime,
+) {
+    let mut answers: Vec<&str> =
+        model.routes.aliases.iter().filter(|(_, v)| **v == version).map(|(a, _)| a.as_str()).collect();
+    if model.routes.default == Some(version) && !answers.contains(&"champion") {
+        answers.insert(0, "default");
+    }
+    let phase = entry.phase.name();
+    let _ = write!(
+        body,
+        "<tr><td>{}<td class=n>{version}<td>{}<td><span class=\"chip {phase}\">{phase}</span>",
+        escape(name.as_str()),
+        escape(&answers.join(", ")),
+    );
+    match &entry.servable {
+        Some(servable) => figures(body, servable, now),
+        None => body.push_str("<td><td><td><td><td>"),
+    }
+    if let Phase::Failed(failure) = &entry.phase {
+        let (check, reason) = (failure.check, escape(&failure.reason));
+        let _ = write!(
+            body,
+            "<tr><td><td><td colspan=7 class=why>{check}: {reason} ({} failed in a row; retried by itself)",
+            failure.attempts
+        );
+    }
+}
+
+fn figures(body: &mut String, servable: &CtrServable, now: SystemTime) {
+    let counters = servable.batcher().counters();
+    let (rows, batches) = (counters.rows.load(Ordering::Relaxed), counters.batches.load(Ordering::Relaxed));
+    #[allow(clippy::cast_precision_loss)] // an average for people
+    let mean = if batches == 0 { "–".to_owned() } else { format!("{:.1}", rows as f64 / batches as f64) };
+    let age = now.duration_since(servable.loaded_at).unwrap_or_default();
+    let _ = write!(
+        body,
+        "<td class=n>{rows}<td class=n>{mean}<td class=n>{}<td class=n>{} kB<td>{} ago",
+        servable.batcher().waiting_rows(),
+        servable.bytes / 1000,
+        humantime::format_duration(Duration::from_secs(age.as_secs())),
+    );
+}
+
+/// The models that cannot answer, in one line.
+pub(crate) fn summary(map: &ServingMap) -> String {
+    if map.models.is_empty() {
+        return "no models".to_owned();
+    }
+    let lines = map.models.iter().flat_map(|(name, model)| {
+        model.versions.iter().map(move |(version, entry)| match &entry.phase {
+            Phase::Failed(failure) => format!("{name}/{version} failed: {}", failure.reason),
+            phase => format!("{name}/{version} {phase}"),
+        })
+    });
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_files_cannot_become_markup() {
+        assert_eq!(escape("<b a=\"&\">"), "&lt;b a=&quot;&amp;&quot;&gt;");
+    }
+}

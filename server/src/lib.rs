@@ -1,0 +1,18 @@
+//! The engine's server: configuration, gRPC services, the stack they stand in, health, metrics, pages, and
+//! the commands of the `aibuyer-server` binary.
+//!
+//! What deliberately does not live here: encoding and interval maths (`aibuyer-domain`), loading and batching
+//! (`aibuyer-loader`), what should serve (`aibuyer-registry`). [`app`] wires those together; a request goes
+//! through `stack` to a file in `services`; only `status` knows gRPC codes.
+
+mod admin;
+pub mod app;
+pub mod commands;
+pub mod config;
+mod console;
+mod layers;
+mod metrics;
+mod readiness;
+mod services;
+mod stack;
+mod status;

@@ -1,0 +1,177 @@
+//! What the engine measures of itself, for Prometheus.
+//!
+//! Durations of calls and stages are recorded as they happen. Everything about models is read from the
+//! serving map when Prometheus asks, so it cannot drift from what is there.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use aibuyer_loader::{
+    CtrServable, Phase,
+    batch::Scores,
+    serving_map::{Serving, VersionEntry},
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Bucket bounds in seconds: from 100 µs, where a bid's time begins to count, to 10 s.
+const SECONDS: [f64; 16] =
+    [1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0];
+/// Stages begin lower: encoding takes microseconds.
+const STAGE_SECONDS: [f64; 16] =
+    [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 1.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    rpc_method: String,
+    rpc_response_status_code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    model: String,
+    version: u64,
+    stage: &'static str,
+}
+
+/// The engine's metrics.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Mutex<Registry>,
+    calls: Family<CallLabels, Histogram>,
+    stages: Family<StageLabels, Histogram>,
+}
+
+impl Metrics {
+    pub(crate) fn new(serving: Serving) -> Self {
+        let mut registry = Registry::default();
+        let calls: Family<_, Histogram> = Family::new_with_constructor(|| Histogram::new(SECONDS));
+        let stages: Family<_, Histogram> = Family::new_with_constructor(|| Histogram::new(STAGE_SECONDS));
+        registry.register(
+            "rpc_server_call_duration_seconds",
+            "Time from a call's arrival to its answer, by method and gRPC code",
+            calls.clone(),
+        );
+        registry.register(
+            "aibuyer_stage_duration_seconds",
+            "Time of a prediction's stages: encode, queue, compute, reply",
+            stages.clone(),
+        );
+        registry.register_collector(Box::new(Models(serving)));
+        Self { registry: Mutex::new(registry), calls, stages }
+    }
+
+    pub(crate) fn call(&self, method: &str, code: &'static str, elapsed: Duration) {
+        // Anybody can make up a method: those that do not exist share one label.
+        let rpc_method = if code == "UNIMPLEMENTED" { "other" } else { method }.to_owned();
+        let labels = CallLabels { rpc_method, rpc_response_status_code: code };
+        self.calls.get_or_create(&labels).observe(elapsed.as_secs_f64());
+    }
+
+    pub(crate) fn stages(&self, servable: &CtrServable, encode: Duration, scores: &Scores, reply: Duration) {
+        let stages = [("encode", encode), ("queue", scores.queue), ("compute", scores.compute), ("reply", reply)];
+        for (stage, elapsed) in stages {
+            let id = &servable.id;
+            let labels = StageLabels { model: id.name.to_string(), version: id.version.get(), stage };
+            self.stages.get_or_create(&labels).observe(elapsed.as_secs_f64());
+        }
+    }
+
+    /// The metrics as OpenMetrics text.
+    pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(text)
+    }
+}
+
+/// Reads the serving map.
+#[derive(Debug)]
+struct Models(Serving);
+
+type Labels = Vec<(&'static str, String)>;
+
+impl Collector for Models {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let map = self.0.load();
+        let versions: Vec<(Labels, &VersionEntry)> = map
+            .models
+            .iter()
+            .flat_map(|(name, model)| model.versions.iter().map(move |(version, entry)| (name, version, entry)))
+            .map(|(name, version, entry)| (vec![("model", name.to_string()), ("version", version.to_string())], entry))
+            .collect();
+        let with = |labels: &Labels, key, value: &str| [labels.clone(), vec![(key, value.to_owned())]].concat();
+
+        let phases = versions.iter().flat_map(|(labels, entry)| {
+            Phase::NAMES.map(|name| (with(labels, "phase", name), u64::from(entry.phase.name() == name)))
+        });
+        gauges(&mut encoder, "aibuyer_model_phase", "1 for the phase a model version is in, else 0", phases)?;
+        let failures = versions.iter().filter_map(|(labels, entry)| match &entry.phase {
+            Phase::Failed(failure) => Some((with(labels, "check", failure.check), u64::from(failure.attempts))),
+            _ => None,
+        });
+        gauges(&mut encoder, "aibuyer_model_load_failures", "Loads failed in a row, by failed check", failures)?;
+
+        let ready: Vec<(&Labels, &CtrServable)> =
+            versions.iter().filter_map(|(labels, entry)| Some((labels, entry.servable.as_deref()?))).collect();
+        let bytes = ready.iter().map(|(labels, s)| ((*labels).clone(), s.bytes));
+        gauges(&mut encoder, "aibuyer_model_file_bytes", "Size of a model version's files", bytes)?;
+        let waiting = ready.iter().map(|(labels, s)| ((*labels).clone(), s.batcher().waiting_rows() as u64));
+        gauges(&mut encoder, "aibuyer_queue_rows", "Rows waiting for a lane", waiting)?;
+        let batches =
+            ready.iter().map(|(labels, s)| ((*labels).clone(), s.batcher().counters().batches.load(Ordering::Relaxed)));
+        counters(&mut encoder, "aibuyer_batches", "Batches run", batches)?;
+        let rows = ready.iter().flat_map(|(labels, s)| {
+            let c = s.batcher().counters();
+            [
+                ("computed", &c.rows),
+                ("expired", &c.expired_rows),
+                ("abandoned", &c.abandoned_rows),
+                ("refused", &c.refused_rows),
+                ("failed", &c.failed_rows),
+            ]
+            .map(|(outcome, n)| (with(labels, "outcome", outcome), n.load(Ordering::Relaxed)))
+        });
+        counters(
+            &mut encoder,
+            "aibuyer_rows",
+            "Rows by outcome: computed; expired or abandoned before compute; refused, queue full; failed",
+            rows,
+        )
+    }
+}
+
+fn gauges(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = (Labels, u64)>,
+) -> fmt::Result {
+    let kind = prometheus_client::metrics::MetricType::Gauge;
+    let mut encoder = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in values {
+        ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counters(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = (Labels, u64)>,
+) -> fmt::Result {
+    let kind = prometheus_client::metrics::MetricType::Counter;
+    let mut encoder = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(encoder.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

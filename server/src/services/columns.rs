@@ -1,0 +1,50 @@
+//! Columns of the API as columns of the domain, without copying values.
+
+use aibuyer_domain::ctr::{Column, Values, Violation};
+use aibuyer_proto::serving::v1 as pb;
+
+/// Borrows API columns; `group` names them in violations.
+///
+/// # Errors
+/// One [`Violation`] for each column without a name or values.
+pub(crate) fn borrow<'a>(group: &str, columns: &'a [pb::Column]) -> Result<Vec<Column<'a>>, Vec<Violation>> {
+    let mut violations = Vec::new();
+    let mut borrowed = Vec::with_capacity(columns.len());
+    for (i, column) in columns.iter().enumerate() {
+        let mut fail = |field: String, reason: &str| violations.push(Violation { field, reason: reason.to_owned() });
+        if column.name.is_empty() {
+            fail(format!("{group}[{i}].name"), "is empty; name the feature");
+        }
+        match &column.values {
+            None => fail(format!("{group}[{:?}]", column.name), "has no values; set one of strings, doubles, ..."),
+            Some(values) => {
+                borrowed.push(Column { name: &column.name, values: slice(values), missing: &column.missing });
+            }
+        }
+    }
+    if violations.is_empty() { Ok(borrowed) } else { Err(violations) }
+}
+
+fn slice(values: &pb::column::Values) -> Values<'_> {
+    use pb::column::Values as V;
+    match values {
+        V::Strings(v) => Values::Strings(&v.values),
+        V::Int64s(v) => Values::Int64s(&v.values),
+        V::Doubles(v) => Values::Doubles(&v.values),
+        V::Bools(v) => Values::Bools(&v.values),
+        V::StringLists(v) => Values::StringLists { values: &v.values, lengths: &v.lengths },
+    }
+}
+
+/// Rows of a column as it was sent.
+pub(crate) fn rows(column: &pb::Column) -> usize {
+    use pb::column::Values as V;
+    match &column.values {
+        None => 0,
+        Some(V::Strings(v)) => v.values.len(),
+        Some(V::Int64s(v)) => v.values.len(),
+        Some(V::Doubles(v)) => v.values.len(),
+        Some(V::Bools(v)) => v.values.len(),
+        Some(V::StringLists(v)) => v.lengths.len(),
+    }
+}

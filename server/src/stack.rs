@@ -1,0 +1,67 @@
+//! The gRPC stack: the one ordered list of what a request passes on its way to a service.
+
+use std::sync::Arc;
+
+use aibuyer_loader::serving_map::Serving;
+use aibuyer_proto::serving::v1::ctr_service_server::CtrServiceServer;
+use tonic::{
+    service::Routes,
+    transport::server::{Router, Server},
+};
+use tonic_health::pb::health_server::HealthServer;
+use tower::layer::util::{Identity, Stack};
+
+use crate::{
+    config::Config,
+    layers::{deadline::DeadlineLayer, observe::ObserveLayer, oversize::OversizeLayer},
+    metrics::Metrics,
+    readiness::Readiness,
+    services::{ctr::Ctr, health::Health},
+};
+
+/// All layers, innermost first.
+type Layers = Stack<DeadlineLayer, Stack<OversizeLayer, Stack<ObserveLayer, Identity>>>;
+
+/// The stack, ready to serve.
+pub(crate) fn build(
+    config: &Config,
+    serving: Serving,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+) -> Result<Router<Layers>, tonic_reflection::server::Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let health = Health { serving: serving.clone(), readiness };
+    let ctr = Ctr {
+        serving,
+        metrics: Arc::clone(&metrics),
+        max_candidates: config.max_candidates,
+        default_deadline: config.default_deadline,
+    };
+    let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
+    let routes = Routes::new(ctr)
+        .add_service(HealthServer::new(health))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok(Server::builder()
+        // A reply is one small write: never wait for more to fill a packet.
+        .tcp_nodelay(true)
+        // Tonic lifts hyper's default; without a bound one connection could hold any number of requests.
+        .max_concurrent_streams(1024)
+        // A 32-candidate request is 2 kB: h2's 64 KiB windows would stall a busy connection.
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(8 << 20)
+        // Finds peers that vanished without a word.
+        .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(20)))
+        // Outermost: sees every call with the status that the caller sees.
+        .layer(ObserveLayer { metrics })
+        // Inside it, so that the rewritten status is the one that is counted.
+        .layer(OversizeLayer { limit: config.max_message_bytes })
+        // Innermost: the clock of the handlers starts here.
+        .layer(DeadlineLayer { longest: config.default_deadline })
+        .add_routes(routes))
+}

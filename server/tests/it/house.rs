@@ -1,0 +1,80 @@
+//! The house rules: who may use whom, where gRPC codes may be named, how long a file may be.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::harness::repository;
+
+/// Each crate and the crates of this workspace that it may use. Anything else is forbidden.
+const MAY_USE: [(&str, &[&str]); 5] = [
+    ("aibuyer-domain", &[]),
+    ("aibuyer-registry", &["aibuyer-domain"]),
+    ("aibuyer-loader", &["aibuyer-domain"]),
+    ("aibuyer-proto", &[]),
+    ("aibuyer-server", &["aibuyer-domain", "aibuyer-registry", "aibuyer-loader", "aibuyer-proto"]),
+];
+
+/// What the domain must never need: runtimes, sockets, clocks, randomness.
+const NOT_IN_DOMAIN: [&str; 6] = ["tokio", "tonic", "tracing", "rand", "ort", "reqwest"];
+
+#[test]
+fn crates_use_only_the_crates_they_may() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert_eq!(packages.len(), MAY_USE.len(), "a crate without a rule: add it to MAY_USE and ARCHITECTURE.md");
+    for package in packages {
+        let name = package["name"].as_str().unwrap();
+        let (_, allowed) = MAY_USE.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no rule for {name}"));
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let used = dependency["name"].as_str().unwrap();
+            assert!(!used.starts_with("aibuyer-") || allowed.contains(&used), "{name} must not use {used}");
+            let test_only = dependency["kind"] == "dev";
+            assert!(
+                name != "aibuyer-domain" || test_only || !NOT_IN_DOMAIN.contains(&used),
+                "the domain is pure: it must not use {used}"
+            );
+        }
+    }
+}
+
+/// Every Rust and Python file of the repository.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let hidden = name.starts_with('.') || ["target", "out", "__pycache__"].contains(&name.as_str());
+        if path.is_dir() && !hidden {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs" || e == "py") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn only_status_names_grpc_codes_and_no_file_is_longer_than_500_lines() {
+    let root = repository();
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 40, "the walk found only {} files", files.len());
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let name = file.strip_prefix(&root).unwrap().display().to_string();
+        let lines = text.lines().count();
+        assert!(lines <= 500, "{name} has {lines} lines: it has become two ideas");
+        if name.starts_with("server/src") && name != "server/src/status.rs" {
+            let names_code = |(at, _): (usize, &str)| !text[..at].ends_with(char::is_alphanumeric);
+            assert!(!text.match_indices("Code::").any(names_code), "{name} names a gRPC code; use status.rs");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The real server over real gRPC, with the real ONNX Runtime and the demo model.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod bad_input;
+mod binary;
+mod harness;
+mod health;
+mod house;
+mod pages;
+mod predict;
+mod versions;
