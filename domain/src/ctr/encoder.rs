@@ -42,7 +42,7 @@ fn summary(violations: &[Violation]) -> String {
     }
 }
 
-/// Turns named columns into [`Rows`].
+/// Turns named columns into [`Rows`](super::Rows).
 #[derive(Debug)]
 pub struct Encoder {
     fields: Vec<Field>,

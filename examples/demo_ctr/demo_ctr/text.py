@@ -19,7 +19,7 @@ def traffic(scenario: Scenario, replies: Replies) -> str:
         f"{candidates:,} candidates in {requests:,} requests, {IN_FLIGHT} in flight: {replies.wall_seconds:.1f} s\n"
         f"{candidates / replies.wall_seconds:,.0f} candidates/s, {requests / replies.wall_seconds:,.0f} requests/s, "
         f"p50 {p50:.1f} ms, p99 {p99:.1f} ms\n"
-        "(what one Python process could send and read; loadtest/ looks for the server's limits)"
+        "(what one Python process could send and read; `make bench` measures the server)"
     )
 
 

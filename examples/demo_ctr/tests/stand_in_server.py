@@ -41,7 +41,7 @@ def main() -> None:
     encoder, session = Encoder.from_directory(version), Session(version / "model.onnx")
 
     class Service(api.ctr_grpc.CtrServiceServicer):  # type: ignore[misc, name-defined]
-        async def PredictCtr(self, request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: N802
+        async def PredictCtr(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
             if request.model.name != name:
                 await context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model.name}")
             rows = [

@@ -94,9 +94,9 @@ def test_a_model_of_other_data_is_refused(
 
 def test_a_server_that_dies_is_quoted(tmp_path: Path) -> None:
     binary = script(tmp_path / "dying", "echo 'no such model folder' >&2; exit 3")
-    with pytest.raises(DemoError, match=r"status 3 before it was ready:\n  \| no such model folder"):
-        with server.running(binary, tmp_path):
-            pass
+    quoted = r"status 3 before it was ready:\n  \| no such model folder"
+    with pytest.raises(DemoError, match=quoted), server.running(binary, tmp_path):
+        pass
     with pytest.raises(DemoError, match="there is no server at"), server.running(tmp_path / "absent", tmp_path):
         pass
 

@@ -1,0 +1,70 @@
+# Everything a person needs: `make run` serves the demo model, `make test` proves that it works.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+# The Upworthy exploratory packages, for `make train` and `make demo`; see examples/train_ctr/README.md.
+CSV ?=
+RUNTIME := $(shell [ "$$(uname -s)" = Darwin ] && echo libonnxruntime.1.31.1.dylib || echo libonnxruntime.so.1.31.1)
+export ORT_DYLIB_PATH ?= $(CURDIR)/.cache/onnxruntime/$(RUNTIME)
+export OPENBLAS_NUM_THREADS := 1
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+.PHONY: run
+run: onnxruntime ## Serve the demo model and say what to try
+	@echo "Building the server (about 2 minutes the first time) ..."
+	@cargo build --release --package aibuyer-server
+	@scripts/run.sh
+
+.PHONY: test
+test: onnxruntime .venv/ready ## Run all tests, Rust and Python, on the real ONNX Runtime
+	@echo "Rust tests (building takes about 2 minutes the first time) ..."
+	@cargo test --workspace
+	@echo "Python tests ..."
+	@.venv/bin/python -m pytest -q examples
+
+.PHONY: lint
+lint: .venv/ready ## Check format, lints, docs and the API's .proto files
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	@.venv/bin/ruff format --check --quiet examples
+	@.venv/bin/ruff check --quiet examples
+	@.venv/bin/buf lint proto
+	@echo "lint: clean"
+
+.PHONY: demo
+demo: onnxruntime .venv/ready ## Score real held-out creatives over gRPC (CSV=..., else the Open Bandit sample)
+	@cargo build --release --package aibuyer-server
+	@PYTHONPATH=examples/train_ctr:examples/demo_ctr .venv/bin/python -m demo_ctr \
+	    --server target/release/aibuyer-server --models models --out out/demo $(if $(CSV),--csv $(CSV))
+
+.PHONY: train
+train: .venv/ready ## Train the demo model anew (CSV=... required)
+	@[ -n "$(CSV)" ] || { echo "make train needs CSV=<Upworthy exploratory packages>; see examples/train_ctr/README.md"; exit 1; }
+	@PYTHONPATH=examples/train_ctr .venv/bin/python -m train_ctr upworthy \
+	    --csv $(CSV) --out models/ctr-upworthy/1 --report out/train
+
+.PHONY: bench
+bench: onnxruntime ## First figures: requests/s and latency beside ONNX Runtime in process
+	@cargo bench --package aibuyer-server --bench first_figures
+
+.PHONY: grpcurl
+grpcurl: onnxruntime ## Call the server with grpcurl, by reflection (needs Go)
+	@cargo build --release --package aibuyer-server
+	@scripts/grpcurl.sh
+
+.PHONY: onnxruntime
+onnxruntime: ## Download ONNX Runtime's shared library (pinned, hash-checked)
+	@[ -e "$$ORT_DYLIB_PATH" ] || scripts/onnxruntime.sh
+
+.venv/ready: examples/requirements.txt
+	@echo "Installing Python packages into .venv (about a minute) ..."
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement examples/requirements.txt
+	@touch $@

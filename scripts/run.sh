@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Serves the demo model in the foreground; prints what to try once it is ready.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target/release/aibuyer-server serve &
+server=$!
+trap 'kill -TERM $server 2>/dev/null || true' INT TERM
+
+ready() { exec 3<>/dev/tcp/127.0.0.1/8501 && printf 'GET /healthz/ready HTTP/1.0\r\n\r\n' >&3 && head -n 1 <&3 | grep -q ' 200 '; }
+for _ in $(seq 300); do
+    if (ready) 2>/dev/null; then
+        cat <<'TEXT'
+
+The demo model is served. Three things to try, from another terminal:
+
+  1. Predict, with the bundled client:
+       target/release/aibuyer-server predict examples/requests/upworthy.json
+
+  2. Call it with grpcurl, which learns the API from the server:
+       grpcurl -plaintext 127.0.0.1:8500 describe aibuyer.serving.v1.CtrService
+       grpcurl -plaintext -d '{"model": {"name": "ctr-upworthy"}, "candidates": [{"name": "headline_chars", "int64s": {"values": [40, 90]}}]}' \
+           127.0.0.1:8500 aibuyer.serving.v1.CtrService/PredictCtr
+
+  3. See what serves, in a browser:
+       http://127.0.0.1:8501/
+
+Ctrl-C stops it.
+
+TEXT
+        break
+    fi
+    kill -0 $server 2>/dev/null || break
+    sleep 0.1
+done
+# A signal ends the first wait; the second one waits for the server to finish what is under way.
+wait $server || wait $server
