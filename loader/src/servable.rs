@@ -40,7 +40,8 @@ impl CtrServable {
     /// [`LoadError::Threads`] when the operating system gives no more threads.
     pub fn start(warmed: Warmed, limits: BatchLimits) -> Result<Self, LoadError> {
         let Warmed { verified, sessions } = warmed;
-        let batcher = Batcher::start(&verified.id.to_string(), sessions, limits).map_err(LoadError::Threads)?;
+        let first = verified.examples(limits.max_batch_rows);
+        let batcher = Batcher::start(&verified.id.to_string(), sessions, limits, first).map_err(LoadError::Threads)?;
         Ok(Self {
             id: verified.id,
             spec: verified.spec,

@@ -272,15 +272,20 @@ impl Verified {
     fn run_buckets(&self, session: &mut dyn Session, max_batch_rows: usize) -> Result<(), LoadError> {
         let powers = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|n| *n < max_batch_rows);
         for size in powers.chain([max_batch_rows]) {
-            let mut batch = Rows { len: size, ..Rows::default() };
-            for row in 0..size {
-                let example = slice(&self.example_rows, row % self.example_rows.len);
-                batch.ids.extend(example.ids);
-                batch.dense.extend(example.dense);
-            }
-            run(session, &batch, &format!("a batch of {size}"))?;
+            run(session, &self.examples(size), &format!("a batch of {size}"))?;
         }
         Ok(())
+    }
+
+    /// A batch of `size` rows, made of the worked examples over and over.
+    pub(crate) fn examples(&self, size: usize) -> Rows {
+        let mut batch = Rows { len: size, ..Rows::default() };
+        for row in 0..size {
+            let example = slice(&self.example_rows, row % self.example_rows.len);
+            batch.ids.extend(example.ids);
+            batch.dense.extend(example.dense);
+        }
+        batch
     }
 }
 

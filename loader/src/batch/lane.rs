@@ -2,10 +2,12 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, mpsc},
     thread,
     time::Instant,
 };
+
+use aibuyer_domain::ctr::Rows;
 
 use super::{
     Counters, Shared,
@@ -14,15 +16,20 @@ use super::{
 };
 use crate::session::{Inputs, Outputs, Session};
 
-/// Starts a lane. It ends, and drops its session and `alive` on its own thread, once the batcher is closed
+/// Starts a lane. It runs the rows of `first`, drops the sender, and works. It ends, and drops its session and `alive` on its own thread, once the batcher is closed
 /// and nothing waits.
 pub(super) fn spawn(
     name: String,
-    session: Box<dyn Session>,
+    mut session: Box<dyn Session>,
+    first: (Arc<Rows>, mpsc::Sender<()>),
     shared: Arc<Shared>,
     alive: Arc<()>,
 ) -> std::io::Result<()> {
     thread::Builder::new().name(name).spawn(move || {
+        let (rows, warm) = first;
+        // The same rows have been run and checked on the loader's thread.
+        let _ = session.run(Inputs { rows: rows.len, ids: &rows.ids, dense: &rows.dense });
+        drop((rows, warm));
         let mut lane = Lane { session, shared, ids: Vec::new(), dense: Vec::new() };
         while let Some(batch) = lane.next() {
             lane.run(&batch);

@@ -13,6 +13,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     time::Instant,
 };
@@ -89,18 +90,33 @@ pub struct Batcher {
 impl Batcher {
     /// Starts one lane for each session. `name` names the threads.
     ///
+    /// Returns once every lane has run `first`, whose outputs nobody sees: a thread's first run pays for its
+    /// memory, and no caller should.
+    ///
     /// # Errors
     /// When the operating system gives no more threads.
-    pub fn start(name: &str, sessions: Vec<Box<dyn Session>>, limits: BatchLimits) -> std::io::Result<Self> {
+    pub fn start(
+        name: &str,
+        sessions: Vec<Box<dyn Session>>,
+        limits: BatchLimits,
+        first: Rows,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State { queue: Queue::new(limits.queue_rows, limits.max_batch_rows), closed: false }),
             wake: Condvar::new(),
             counters: Arc::default(),
         });
         let batcher = Self { shared, limits, lanes: Arc::new(()) };
+        let first = Arc::new(first);
+        let (warm, warmed) = mpsc::channel();
         for (i, session) in sessions.into_iter().enumerate() {
-            lane::spawn(format!("{name}#{i}"), session, Arc::clone(&batcher.shared), Arc::clone(&batcher.lanes))?;
+            let first = (Arc::clone(&first), warm.clone());
+            let (shared, alive) = (Arc::clone(&batcher.shared), Arc::clone(&batcher.lanes));
+            lane::spawn(format!("{name}#{i}"), session, first, shared, alive)?;
         }
+        drop(warm);
+        // Ends when each lane has dropped its sender.
+        while warmed.recv().is_ok() {}
         Ok(batcher)
     }
 

@@ -16,14 +16,15 @@ const LIMITS: BatchLimits = BatchLimits { max_batch_rows: 8, queue_rows: 1000 };
 
 fn batcher(lanes: usize, limits: BatchLimits) -> Batcher {
     let sessions = (0..lanes).map(|_| Box::new(FakeSession { gate: None }) as Box<dyn Session>).collect();
-    Batcher::start("fake", sessions, limits).unwrap()
+    Batcher::start("fake", sessions, limits, rows(&[0])).unwrap()
 }
 
 /// A batcher of one lane that runs one batch for each permit sent.
 fn gated(limits: BatchLimits) -> (Batcher, mpsc::Sender<()>) {
     let (permit, gate) = mpsc::channel();
     let session = Box::new(FakeSession { gate: Some(gate) });
-    (Batcher::start("gated", vec![session], limits).unwrap(), permit)
+    permit.send(()).unwrap(); // for the lane's first run
+    (Batcher::start("gated", vec![session], limits, rows(&[0])).unwrap(), permit)
 }
 
 fn soon() -> Instant {
