@@ -82,6 +82,8 @@ fn contradictory_specs_are_refused() {
         ("\"model.onnx\": \"ab11", "\"model.onnx\": \"AB11", "lower-case hex"),
         ("\"model.onnx\": \"ab11", "\"../model.onnx\": \"ab11", "plain path"),
         ("\"golden.jsonl\": \"c42c", "\"golden2.jsonl\": \"c42c", "lacks \"golden.jsonl\""),
+        ("     19\n", "     10000000000000\n", "must be int64 [\"batch\", 1 to 65536]"),
+        ("\"op\": \"standardize\"", "\"op\": \"log1p\"", "unknown field `mean`"),
         ("\"dtype\": \"int64\"", "\"dtype\": \"int32\"", "model.inputs.ids"),
         ("\"logit_variance\": {", "\"variance\": {", "model.outputs.variance"),
     ];

@@ -5,7 +5,7 @@ use aibuyer_domain::{
     model::FetchError,
 };
 
-use crate::session::RunError;
+use crate::{batch::BatcherError, session::RunError};
 
 /// A version that cannot serve: which check failed, on which file, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +80,9 @@ pub enum LoadError {
         /// How it fails.
         reason: String,
     },
-    /// The operating system gives no more threads.
-    #[error("no thread for a lane: {0}")]
-    Threads(std::io::Error),
+    /// The lanes did not start.
+    #[error(transparent)]
+    Lanes(#[from] BatcherError),
     /// The load itself broke.
     #[error("the load panicked: this is a bug in the engine, please report it with the version's files")]
     Panicked,
@@ -109,7 +109,7 @@ impl LoadError {
             Self::Signature(_) => "signature",
             Self::Golden { .. } => "golden",
             Self::WarmUp { .. } => "warm_up",
-            Self::Threads(_) | Self::Panicked => "engine",
+            Self::Lanes(_) | Self::Panicked => "engine",
         }
     }
 }

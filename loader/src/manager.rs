@@ -9,9 +9,9 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
-        mpsc::{self, RecvTimeoutError, Sender},
+        mpsc::{self, RecvTimeoutError, Sender, TryRecvError},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -37,17 +37,16 @@ pub struct ManagerOptions {
     pub limits: BatchLimits,
 }
 
-/// The thread that loads and unloads. Dropping it stops the thread; what serves keeps serving while the
-/// [`Serving`] lives.
+/// The thread that loads and unloads. Dropping it lets the thread end after the action it is in; what serves
+/// keeps serving while the [`Serving`] lives.
 #[derive(Debug)]
 pub struct Manager {
-    news: Option<Sender<DesiredState>>,
-    thread: Option<JoinHandle<()>>,
+    news: Sender<DesiredState>,
     serving: Serving,
 }
 
 impl Manager {
-    /// Starts the thread, with nothing desired.
+    /// Starts the thread. `desired` is in the map, as pending, before this returns.
     ///
     /// # Errors
     /// When the operating system gives no more threads.
@@ -55,12 +54,22 @@ impl Manager {
         store: Arc<dyn ArtifactStore>,
         runtime: Arc<dyn Runtime>,
         options: ManagerOptions,
+        desired: DesiredState,
     ) -> std::io::Result<Self> {
         let serving = Serving::default();
         let (news, inbox) = mpsc::channel();
         let mut worker = Worker { store, runtime, options, serving: serving.clone(), models: BTreeMap::new() };
-        let thread = thread::Builder::new().name("loader".to_owned()).spawn(move || {
+        worker.take(desired);
+        thread::Builder::new().name("loader".to_owned()).spawn(move || {
             loop {
+                while worker.step(Instant::now()) {
+                    // News that came during a load counts before the next action.
+                    match inbox.try_recv() {
+                        Ok(desired) => worker.take(desired),
+                        Err(TryRecvError::Empty) => {}
+                        Err(TryRecvError::Disconnected) => return,
+                    }
+                }
                 let message = match worker.next_wake(Instant::now()) {
                     None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
                     Some(pause) => inbox.recv_timeout(pause),
@@ -70,38 +79,21 @@ impl Manager {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
-                while worker.step(Instant::now()) {
-                    // News that came during a load counts before the next action.
-                    while let Ok(desired) = inbox.try_recv() {
-                        worker.take(desired);
-                    }
-                }
             }
         })?;
-        Ok(Self { news: Some(news), thread: Some(thread), serving })
+        Ok(Self { news, serving })
     }
 
     /// Says what should serve. Models that `desired` does not name keep serving as they are.
     pub fn desire(&self, desired: DesiredState) {
-        if let Some(news) = &self.news {
-            // The thread outlives this handle, so the channel is open.
-            let _ = news.send(desired);
-        }
+        // The thread outlives this handle, so the channel is open.
+        let _ = self.news.send(desired);
     }
 
     /// The map that requests resolve in.
     #[must_use]
     pub fn serving(&self) -> &Serving {
         &self.serving
-    }
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        self.news = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -123,8 +115,19 @@ struct Model {
     routes: Routes,
 }
 
+impl Model {
+    /// The registry no longer knows the model: what serves goes on, what never did is forgotten. Whether
+    /// anything is left.
+    fn disappeared(&mut self) -> bool {
+        self.standing.retain(|_, s| matches!(s.phase, Phase::Ready | Phase::Draining));
+        self.desired.versions.retain(|version, _| self.standing.contains_key(version));
+        !self.standing.is_empty()
+    }
+}
+
 impl Worker {
     fn take(&mut self, desired: DesiredState) {
+        self.models.retain(|name, model| desired.models.contains_key(name) || model.disappeared());
         for (name, desired) in desired.models {
             let model = self.models.entry(name).or_default();
             for version in desired.versions.keys() {
@@ -254,7 +257,9 @@ impl Worker {
                 (*version, VersionEntry { phase: standing.phase.clone(), servable })
             };
             let versions = model.standing.iter().map(entry).collect();
-            map.models.insert(name.clone(), ModelEntry { versions, routes: model.routes.clone() });
+            let DesiredModel { default, aliases, .. } = &model.desired;
+            let wanted = Routes { default: *default, aliases: aliases.clone() };
+            map.models.insert(name.clone(), ModelEntry { versions, routes: model.routes.clone(), wanted });
         }
         self.serving.publish(map);
     }

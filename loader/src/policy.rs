@@ -194,6 +194,19 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_that_points_at_nothing_stays_where_it_was() {
+        let before = Routes { default: Some(v(3)), aliases: [("champion".parse().unwrap(), v(3))].into() };
+        let standing = standing(&[(2, Phase::Ready), (3, Phase::Ready)]);
+        let typo = DesiredModel {
+            versions: [(v(2), Revision(1))].into(),
+            ..desired(&[], &[("champion", 33), ("challenger", 2)], Some(33))
+        };
+        let after = routes(&typo, &standing, &before);
+        assert_eq!((after.default, after.aliases[&Alias::champion()]), (Some(v(3)), v(3)));
+        assert_eq!(next_action(&typo, &standing, &after, Instant::now()), None, "and its version is not let go");
+    }
+
+    #[test]
     fn backoff_doubles_up_to_five_minutes() {
         let seconds: Vec<u64> = [1, 2, 3, 9, 10, 4_000_000_000].map(|n| backoff(n).as_secs()).to_vec();
         assert_eq!(seconds, [1, 2, 4, 256, 300, 300]);

@@ -37,11 +37,11 @@ impl CtrServable {
     /// Starts the lanes of a warm version.
     ///
     /// # Errors
-    /// [`LoadError::Threads`] when the operating system gives no more threads.
+    /// [`LoadError::Lanes`] when a lane does not start.
     pub fn start(warmed: Warmed, limits: BatchLimits) -> Result<Self, LoadError> {
         let Warmed { verified, sessions } = warmed;
         let first = verified.examples(limits.max_batch_rows);
-        let batcher = Batcher::start(&verified.id.to_string(), sessions, limits, first).map_err(LoadError::Threads)?;
+        let batcher = Batcher::start(&verified.id.to_string(), sessions, limits, first)?;
         Ok(Self {
             id: verified.id,
             spec: verified.spec,

@@ -28,6 +28,8 @@ pub struct ModelEntry {
     pub versions: BTreeMap<Version, VersionEntry>,
     /// Which of them answer.
     pub routes: Routes,
+    /// Where the registry wants the routes: they follow once a version is ready.
+    pub wanted: Routes,
 }
 
 /// One version.
@@ -106,28 +108,30 @@ impl ServingMap {
             Pick::Default => routes.default,
             Pick::Version(version) if model.versions.contains_key(version) => Some(*version),
             Pick::Version(_) => return Err(unknown(format!("versions {}", list(model.versions.keys())))),
-            Pick::Alias(alias) => match routes.aliases.get(alias) {
-                Some(version) => Some(*version),
-                None => return Err(unknown(aliases(routes))),
-            },
+            Pick::Alias(alias) => routes.aliases.get(alias).copied(),
         };
-        match version {
-            Some(version) => {
-                let servable = model.versions.get(&version).and_then(|v| v.servable.clone());
-                servable.ok_or_else(|| model.not_ready(name))
-            }
-            // The default is missing for good only where aliases exist and `champion` is not among them.
-            None if !routes.aliases.is_empty() => Err(unknown(aliases(routes))),
-            None => Err(model.not_ready(name)),
+        let wanted = match pick {
+            Pick::Default => model.wanted.default.is_some(),
+            Pick::Alias(alias) => model.wanted.aliases.contains_key(alias),
+            Pick::Version(_) => true,
+        };
+        match version.and_then(|v| model.versions.get(&v)?.servable.clone()) {
+            Some(servable) => Ok(servable),
+            None if wanted => Err(model.not_ready(name)),
+            None => Err(unknown(aliases(&model.wanted))),
         }
     }
 }
 
 impl ModelEntry {
-    /// Whether the model can answer a request that names no version, or any other.
+    /// Whether the model can answer a request that names no version; where the registry wants no such
+    /// default, whether any alias can answer.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.routes.default.is_some() || !self.routes.aliases.is_empty()
+        match self.wanted.default {
+            Some(_) => self.routes.default.is_some(),
+            None => !self.routes.aliases.is_empty(),
+        }
     }
 
     /// Whether every version has been tried.

@@ -104,13 +104,13 @@ fn scan_model(path: &Path, problems: &mut Vec<String>) -> Result<Option<DesiredM
         match found.get(&version) {
             Some(revision) => {
                 model.versions.insert(version, *revision);
-                model.aliases.insert(alias, version);
             }
             None => problems.push(format!(
-                "{}: aliases.yaml points {alias} at version {version}, which has no folder",
+                "{}: aliases.yaml points {alias} at version {version}, which has no folder; {alias} stays where it was",
                 path.display()
             )),
         }
+        model.aliases.insert(alias, version);
     }
     model.default = model.aliases.get(&Alias::champion()).copied();
     Ok(Some(model))
@@ -137,12 +137,17 @@ fn subfolders(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        // `metadata` follows links: Kubernetes mounts folders as links.
-        if fs::metadata(entry.path()).is_ok_and(|m| m.is_dir())
-            && let Ok(name) = entry.file_name().into_string()
-            && !name.starts_with('.')
-        {
-            names.push(name);
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with('.') {
+            continue;
+        }
+        // `metadata` follows links: Kubernetes mounts folders as links. Only what is surely not a folder is
+        // passed over: a moment's trouble with the disk must not look like a version that was deleted.
+        match fs::metadata(entry.path()) {
+            Ok(meta) if meta.is_dir() => names.push(name),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     names.sort_unstable();
@@ -225,6 +230,7 @@ mod tests {
         assert_eq!(model.versions.keys().copied().collect::<Vec<_>>(), [v(1), v(3)]);
         assert_eq!(model.default, Some(v(1)));
         assert_eq!(model.aliases[&"challenger".parse().unwrap()], v(3));
+        assert_eq!(model.aliases[&"old".parse().unwrap()], v(9), "still wanted, so nothing is let go for a typo");
         assert!(scan.problems[0].contains("points old at version 9, which has no folder"), "{:?}", scan.problems);
     }
 
@@ -241,6 +247,20 @@ mod tests {
         assert_eq!(only(&scan).default, Some(v(1)));
         assert_eq!(scan.problems.len(), 5, "{:?}", scan.problems);
         assert!(scan.problems.iter().any(|p| p.contains("bad:name")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn trouble_with_a_folder_is_not_a_deleted_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        for version in 1..=2 {
+            put(dir.path(), &format!("m/{version}/MLmodel"), "");
+        }
+        // A link to itself cannot be followed: an error, but not "not found".
+        std::os::unix::fs::symlink(dir.path().join("m/3"), dir.path().join("m/3")).unwrap();
+        let scan = scan(dir.path());
+        assert!(scan.desired.models.is_empty(), "{scan:?}");
+        assert_eq!(scan.problems.len(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError, SyncSender},
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -10,13 +10,12 @@ use aibuyer_domain::model::DesiredState;
 
 use crate::directory::{Directory, Scan, ScanError};
 
-/// A thread that watches a [`Directory`]. Dropping it stops the thread.
+/// A thread that watches a [`Directory`]. Dropping it lets the thread end after the look it is taking.
 ///
 /// It polls: events of the file system are lost on network mounts, and a look at a few folders is cheap.
 #[derive(Debug)]
 pub struct Watcher {
-    stop: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _running: SyncSender<()>,
 }
 
 impl Watcher {
@@ -27,8 +26,8 @@ impl Watcher {
         interval: Duration,
         mut report: impl FnMut(DesiredState) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (stop, stopped) = mpsc::sync_channel::<()>(0);
-        let thread = thread::Builder::new().name("registry".to_owned()).spawn(move || {
+        let (running, stopped) = mpsc::sync_channel::<()>(0);
+        thread::Builder::new().name("registry".to_owned()).spawn(move || {
             let mut last = Last::default();
             loop {
                 if let Some(desired) = last.take(directory.scan()) {
@@ -39,16 +38,7 @@ impl Watcher {
                 }
             }
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        Ok(Self { _running: running })
     }
 }
 

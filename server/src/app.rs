@@ -63,7 +63,7 @@ impl App {
     pub async fn start(config: &Config, runtime: Arc<dyn Runtime>) -> Result<Self, StartError> {
         let directory = Directory::new(&config.registry_path);
         // Later failures are waited out; at the start a wrong path is a mistake to be told at once.
-        directory.scan()?;
+        let scan = directory.scan()?;
         let (grpc_listener, grpc_address) = listen("server.grpc_listen", config.grpc_listen).await?;
         let (http_listener, http_address) = listen("server.http_listen", config.http_listen).await?;
 
@@ -71,7 +71,8 @@ impl App {
             lanes: config.lanes,
             limits: BatchLimits { max_batch_rows: config.max_batch_rows, queue_rows: config.queue_rows },
         };
-        let manager = Manager::start(Arc::new(directory.clone()), runtime, options).map_err(StartError::Threads)?;
+        let manager =
+            Manager::start(Arc::new(directory.clone()), runtime, options, scan.desired).map_err(StartError::Threads)?;
         let manager = Arc::new(manager);
         let serving = manager.serving().clone();
         let watcher = {
@@ -124,10 +125,14 @@ impl App {
     /// configured grace. Returns whether all of them did.
     pub async fn stop(mut self) -> bool {
         self.readiness.stop();
-        let finished = tokio::time::timeout(self.grace, &mut self.grpc).await.is_ok();
+        tokio::time::timeout(self.grace, &mut self.grpc).await.is_ok()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
         self.grpc.abort();
         self.http.abort();
-        finished
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the engine measures of itself, for Prometheus.
 //!
 //! Durations of calls and stages are recorded as they happen. Everything about models is read from the
-//! serving map when Prometheus asks, so it cannot drift from what is there.
+//! serving map when Prometheus asks, so it cannot drift from what is there; stage durations of versions that
+//! are gone are dropped then.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Mutex, PoisonError, atomic::Ordering},
     time::Duration,
@@ -28,6 +30,9 @@ const SECONDS: [f64; 16] =
 const STAGE_SECONDS: [f64; 16] =
     [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 1.0];
 
+/// Stages of a prediction, in order.
+const STAGES: [&str; 4] = ["encode", "queue", "compute", "reply"];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     rpc_method: String,
@@ -47,6 +52,9 @@ pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     calls: Family<CallLabels, Histogram>,
     stages: Family<StageLabels, Histogram>,
+    /// Labels in `stages`.
+    staged: Mutex<BTreeSet<(String, u64)>>,
+    serving: Serving,
 }
 
 impl Metrics {
@@ -64,8 +72,8 @@ impl Metrics {
             "Time of a prediction's stages: encode, queue, compute, reply",
             stages.clone(),
         );
-        registry.register_collector(Box::new(Models(serving)));
-        Self { registry: Mutex::new(registry), calls, stages }
+        registry.register_collector(Box::new(Models(serving.clone())));
+        Self { registry: Mutex::new(registry), calls, stages, staged: Mutex::default(), serving }
     }
 
     pub(crate) fn call(&self, method: &str, code: &'static str, elapsed: Duration) {
@@ -76,16 +84,35 @@ impl Metrics {
     }
 
     pub(crate) fn stages(&self, servable: &CtrServable, encode: Duration, scores: &Scores, reply: Duration) {
-        let stages = [("encode", encode), ("queue", scores.queue), ("compute", scores.compute), ("reply", reply)];
-        for (stage, elapsed) in stages {
+        let elapsed = [encode, scores.queue, scores.compute, reply];
+        for (stage, elapsed) in STAGES.into_iter().zip(elapsed) {
             let id = &servable.id;
             let labels = StageLabels { model: id.name.to_string(), version: id.version.get(), stage };
             self.stages.get_or_create(&labels).observe(elapsed.as_secs_f64());
         }
     }
 
+    /// Drops the stage durations of versions that are gone: versions come for ever.
+    fn forget_retired(&self) {
+        let map = self.serving.load();
+        let here: BTreeSet<(String, u64)> = map
+            .models
+            .iter()
+            .flat_map(|(name, model)| model.versions.keys().map(|v| (name.to_string(), v.get())))
+            .collect();
+        let mut known = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        for (model, version) in known.difference(&here) {
+            for stage in STAGES {
+                self.stages.remove(&StageLabels { model: model.clone(), version: *version, stage });
+            }
+        }
+        // Whatever is here may have been measured; what is not was just removed.
+        *known = here;
+    }
+
     /// The metrics as OpenMetrics text.
     pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        self.forget_retired();
         let mut text = String::new();
         encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
         Ok(text)
@@ -136,13 +163,14 @@ impl Collector for Models {
                 ("abandoned", &c.abandoned_rows),
                 ("refused", &c.refused_rows),
                 ("failed", &c.failed_rows),
+                ("not_finite", &c.not_finite_rows),
             ]
             .map(|(outcome, n)| (with(labels, "outcome", outcome), n.load(Ordering::Relaxed)))
         });
         counters(
             &mut encoder,
             "aibuyer_rows",
-            "Rows by outcome: computed; expired or abandoned before compute; refused, queue full; failed",
+            "Rows by outcome: computed; of those not_finite; expired or abandoned before compute; refused, queue full; failed",
             rows,
         )
     }

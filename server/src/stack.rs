@@ -57,7 +57,7 @@ pub(crate) fn build(
         // Finds peers that vanished without a word.
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(20)))
-        // Outermost: sees every call with the status that the caller sees.
+        // Outermost of ours: sees every call, answered or given up.
         .layer(ObserveLayer { metrics })
         // Inside it, so that the rewritten status is the one that is counted.
         .layer(OversizeLayer { limit: config.max_message_bytes })

@@ -28,10 +28,27 @@ fn code(kind: ErrorKind) -> Code {
     }
 }
 
-fn status(kind: ErrorKind, message: String) -> Status {
+/// Error details travel in HTTP headers, of which clients take 8 to 16 kB in all: beyond it the caller would
+/// see a broken connection in place of the error.
+const MAX_VIOLATIONS: usize = 16;
+const MAX_MESSAGE: usize = 1000;
+const MAX_FIELD: usize = 100;
+const MAX_REASON: usize = 300;
+
+/// The first `most` characters of a text that may echo anything that a caller or a file contains.
+fn clip(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn status(kind: ErrorKind, message: &str) -> Status {
+    let code = code(kind);
     match kind {
         ErrorKind::NotReady | ErrorKind::Overloaded => {
-            Status::with_error_details(code(kind), message, ErrorDetails::with_retry_info(Some(RETRY_DELAY)))
+            let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+            Status::with_error_details(code, clip(message, MAX_MESSAGE), details)
         }
         // Callers get a number to quote; what happened stays in the log.
         ErrorKind::Internal => {
@@ -39,34 +56,41 @@ fn status(kind: ErrorKind, message: String) -> Status {
             tracing::error!(reference = format!("{reference:016x}"), error = %message, "internal error");
             Status::internal(format!("internal error, reference {reference:016x}; the server's log has the cause"))
         }
-        _ => Status::new(code(kind), message),
+        _ => Status::new(code, clip(message, MAX_MESSAGE)),
     }
 }
 
-/// INVALID_ARGUMENT with one field violation for each thing wrong.
-pub(crate) fn invalid(violations: Vec<Violation>) -> Status {
-    let message = EncodeError(violations.clone()).to_string();
-    let fields: Vec<FieldViolation> = violations.into_iter().map(|v| FieldViolation::new(v.field, v.reason)).collect();
+/// INVALID_ARGUMENT with a field violation for each thing wrong, of the first few.
+pub(crate) fn invalid(error: &EncodeError) -> Status {
+    let message = clip(&error.to_string(), MAX_MESSAGE);
+    let shown = error.0.iter().take(MAX_VIOLATIONS);
+    let fields: Vec<FieldViolation> =
+        shown.map(|v| FieldViolation::new(clip(&v.field, MAX_FIELD), clip(&v.reason, MAX_REASON))).collect();
     Status::with_error_details(code(ErrorKind::Invalid), message, ErrorDetails::with_bad_request(fields))
 }
 
 /// INVALID_ARGUMENT about one field.
 pub(crate) fn invalid_field(field: &str, reason: impl Into<String>) -> Status {
-    invalid(vec![Violation { field: field.to_owned(), reason: reason.into() }])
+    invalid(&EncodeError(vec![Violation { field: field.to_owned(), reason: reason.into() }]))
+}
+
+/// DEADLINE_EXCEEDED before any work was done.
+pub(crate) fn too_late() -> Status {
+    from_score(&ScoreError::DeadlineExceeded)
 }
 
 pub(crate) fn from_resolve(error: &ResolveError) -> Status {
-    status(error.kind(), error.to_string())
+    status(error.kind(), &error.to_string())
 }
 
 pub(crate) fn from_score(error: &ScoreError) -> Status {
-    status(error.kind(), error.to_string())
+    status(error.kind(), &error.to_string())
 }
 
 /// NOT_FOUND for a health check of something that is not there.
 pub(crate) fn unknown_health_service(service: &str) -> Status {
     let hint = "there are \"\", \"aibuyer.serving.v1.CtrService\" and \"models/<name>\" for each model";
-    status(ErrorKind::NotFound, format!("no health of {service:?}; {hint}"))
+    status(ErrorKind::NotFound, &format!("no health of {service:?}; {hint}"))
 }
 
 /// The gRPC code in a response's headers, where a call that failed before its first message carries it;
@@ -74,6 +98,9 @@ pub(crate) fn unknown_health_service(service: &str) -> Status {
 pub(crate) fn code_of(headers: &http::HeaderMap) -> Code {
     Status::from_header_map(headers).map_or(Code::Ok, |s| s.code())
 }
+
+/// The code of a call whose caller left.
+pub(crate) const LEFT: Code = Code::Cancelled;
 
 /// A code's canonical name, for labels.
 pub(crate) fn code_name(code: Code) -> &'static str {

@@ -33,7 +33,8 @@ pub enum Values<'a> {
 
 impl Values<'_> {
     /// Number of rows.
-    pub(super) fn rows(&self) -> usize {
+    #[must_use]
+    pub fn rows(&self) -> usize {
         match self {
             Self::Strings(v) => v.len(),
             Self::Int64s(v) => v.len(),

@@ -23,6 +23,9 @@ use super::{
 /// Version of the artifact contract that this engine reads.
 pub const CONTRACT_VERSION: u32 = 1;
 
+/// Columns of an input, at most: a bound on what a few bytes of JSON can make the engine allocate.
+const MAX_WIDTH: usize = 65_536;
+
 /// A spec that cannot be served, and what to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -233,9 +236,10 @@ impl FeatureSpec {
                 let fits = tensor.dtype == *dtype
                     && tensor.shape.len() == *rank
                     && matches!(tensor.shape[0], Dimension::Symbol(_))
-                    && tensor.shape[1..].iter().all(|d| matches!(d, Dimension::Fixed(n) if *n > 0));
+                    && tensor.shape[1..].iter().all(|d| matches!(d, Dimension::Fixed(1..=MAX_WIDTH)));
                 if !fits {
-                    let shape = if *rank == 1 { "[\"batch\"]" } else { "[\"batch\", n]" };
+                    let shape =
+                        if *rank == 1 { "[\"batch\"]".to_owned() } else { format!("[\"batch\", 1 to {MAX_WIDTH}]") };
                     return Err(SpecError::at(at, format!("must be {dtype} {shape}")));
                 }
             }

@@ -14,7 +14,8 @@ pub enum Transform {
         max: f64,
     },
     /// `ln(1 + x)`; a negative number is invalid.
-    Log1p,
+    // With braces, so that an unknown key is an error here too.
+    Log1p {},
     /// `(x - mean) / std`.
     Standardize {
         /// Subtracted.
@@ -34,10 +35,15 @@ pub enum Transform {
 pub(super) enum ValueError {
     #[error("{0} is not a finite number; name the row in `missing` if it has no value")]
     NotFinite(f64),
-    #[error("{0} is negative, log1p needs a number of at least 0")]
+    #[error("{} is negative, log1p needs a number of at least 0", short(*.0))]
     Negative(f64),
-    #[error("{0} is too large: it leaves the range of a 32-bit float")]
+    #[error("{} is too large: it leaves the range of a 32-bit float", short(*.0))]
     Overflow(f64),
+}
+
+/// A number as people write it: 1e300 has no use for three hundred zeros.
+fn short(x: f64) -> String {
+    if x.abs() < 1e15 { x.to_string() } else { format!("{x:e}") }
 }
 
 impl Transform {
@@ -45,7 +51,7 @@ impl Transform {
         match self {
             Self::Clip { min, max } if min.is_finite() && max.is_finite() && min <= max => Ok(()),
             Self::Clip { .. } => Err("clip needs finite min <= max".to_owned()),
-            Self::Log1p => Ok(()),
+            Self::Log1p {} => Ok(()),
             Self::Standardize { mean, std } if mean.is_finite() && std.is_finite() && *std > 0.0 => Ok(()),
             Self::Standardize { .. } => Err("standardize needs a finite mean and a finite std above 0".to_owned()),
             Self::Bucketize { .. } if !last => Err("bucketize must be the last transform".to_owned()),
@@ -77,8 +83,8 @@ pub(super) fn apply(transforms: &[Transform], raw: f64) -> Result<f64, ValueErro
     for transform in transforms {
         x = match transform {
             Transform::Clip { min, max } => x.clamp(*min, *max),
-            Transform::Log1p if x < 0.0 => return Err(ValueError::Negative(raw)),
-            Transform::Log1p => libm::log1p(x),
+            Transform::Log1p {} if x < 0.0 => return Err(ValueError::Negative(raw)),
+            Transform::Log1p {} => libm::log1p(x),
             Transform::Standardize { mean, std } => (x - mean) / std,
             Transform::Bucketize { .. } => x,
         };

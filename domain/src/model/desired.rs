@@ -9,9 +9,10 @@ use super::{Alias, ModelName, ServableId, Version};
 pub struct DesiredModel {
     /// The versions to serve, each with a revision that changes when its files do.
     pub versions: BTreeMap<Version, Revision>,
-    /// Aliases and the versions behind them; each version is among `versions`.
+    /// Aliases and the versions behind them. One that is not among `versions` has no files (yet): its alias
+    /// stays where it was.
     pub aliases: BTreeMap<Alias, Version>,
-    /// The version that answers a request that names none.
+    /// The version that answers a request that names none; like an alias.
     pub default: Option<Version>,
 }
 

@@ -25,7 +25,7 @@ LOG_TAIL_LINES = 20
 def running(binary: Path, models: Path) -> Iterator[str]:
     """Serves the versions under `models` (<name>/<version>/) and yields the gRPC address."""
     if not binary.is_file():
-        raise DemoError(f"there is no server at {binary}; build it first (make build)")
+        raise DemoError(f"there is no server at {binary}; build it first: cargo build --release")
     grpc_address, http_address = (f"127.0.0.1:{port}" for port in _free_ports(2))
     environment = os.environ | {
         "AIBUYER_SERVER__GRPC_LISTEN": grpc_address,

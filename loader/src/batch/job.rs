@@ -163,6 +163,11 @@ impl Part {
         }
     }
 
+    /// Whether the request has been answered.
+    pub(super) fn answered(&self) -> bool {
+        self.job.progress().reply.is_none()
+    }
+
     /// Answers the whole request with an error, unless it has been answered.
     pub(super) fn fail(&self, error: &ScoreError) {
         if let Some(reply) = self.job.progress().reply.take() {

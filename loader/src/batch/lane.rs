@@ -12,24 +12,30 @@ use aibuyer_domain::ctr::Rows;
 use super::{
     Counters, Shared,
     job::{Part, ScoreError},
-    queue::Entry as _,
+    queue::{Entry as _, Polled},
 };
-use crate::session::{Inputs, Outputs, Session};
+use crate::session::{Inputs, Outputs, RunError, Session};
 
 /// Starts a lane. It runs the rows of `first`, drops the sender, and works. It ends, and drops its session and `alive` on its own thread, once the batcher is closed
 /// and nothing waits.
 pub(super) fn spawn(
     name: String,
     mut session: Box<dyn Session>,
-    first: (Arc<Rows>, mpsc::Sender<()>),
+    first: (Arc<Rows>, mpsc::Sender<Result<(), RunError>>),
     shared: Arc<Shared>,
     alive: Arc<()>,
 ) -> std::io::Result<()> {
     thread::Builder::new().name(name).spawn(move || {
         let (rows, warm) = first;
-        // The same rows have been run and checked on the loader's thread.
-        let _ = session.run(Inputs { rows: rows.len, ids: &rows.ids, dense: &rows.dense });
+        let inputs = Inputs { rows: rows.len, ids: &rows.ids, dense: &rows.dense };
+        let result = run(session.as_mut(), inputs).map(|_| ());
+        let failed = result.is_err();
+        // Nobody listens only when another lane failed before.
+        let _ = warm.send(result);
         drop((rows, warm));
+        if failed {
+            return;
+        }
         let mut lane = Lane { session, shared, ids: Vec::new(), dense: Vec::new() };
         while let Some(batch) = lane.next() {
             lane.run(&batch);
@@ -53,20 +59,15 @@ impl Lane {
     fn next(&self) -> Option<Vec<Part>> {
         let mut state = self.shared.state();
         loop {
-            let polled = state.queue.poll(Instant::now());
-            Counters::add(&self.shared.counters.abandoned_rows, polled.abandoned_rows);
-            if !polled.expired.is_empty() {
-                // Answering takes the jobs' locks and wakes callers: not under the queue's lock.
+            let Polled { batch, dropped } = state.queue.poll(Instant::now());
+            if !(batch.is_empty() && dropped.expired.is_empty() && dropped.abandoned.is_empty()) {
                 drop(state);
-                self.shared.drop_unwanted(polled.expired);
-                if polled.batch.is_empty() {
-                    state = self.shared.state();
-                    continue;
+                self.shared.discard(dropped);
+                if !batch.is_empty() {
+                    return Some(batch);
                 }
-                return Some(polled.batch);
-            }
-            if !polled.batch.is_empty() {
-                return Some(polled.batch);
+                state = self.shared.state();
+                continue;
             }
             if state.closed {
                 return None;
@@ -86,12 +87,11 @@ impl Lane {
         }
         let inputs = Inputs { rows, ids: &self.ids, dense: &self.dense };
         let started = Instant::now();
-        // A panic fails its own batch only. The session holds no state between runs that it could leave torn.
-        let result = catch_unwind(AssertUnwindSafe(|| self.session.run(inputs)));
+        let result = run(self.session.as_mut(), inputs);
         let compute = started.elapsed();
         let counters = &self.shared.counters;
         let failure = match result {
-            Ok(Ok(outputs)) if fits(&outputs, rows) => {
+            Ok(outputs) => {
                 Counters::add(&counters.batches, 1);
                 Counters::add(&counters.rows, rows);
                 let mut at = 0;
@@ -101,9 +101,7 @@ impl Lane {
                 }
                 return;
             }
-            Ok(Ok(outputs)) => format!("{rows} rows went in, {} logits came out", outputs.logits.len()),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the session panicked".to_owned(),
+            Err(RunError(failure)) => failure,
         };
         Counters::add(&counters.failed_rows, rows);
         tracing::error!(rows, error = %failure, "batch failed");
@@ -114,6 +112,15 @@ impl Lane {
     }
 }
 
-fn fits(outputs: &Outputs, rows: usize) -> bool {
-    outputs.logits.len() == rows && outputs.variances.as_ref().is_none_or(|v| v.len() == rows)
+/// Runs a batch; a panic is a failure of this batch. The session holds no state between runs that it could
+/// leave torn.
+fn run(session: &mut dyn Session, inputs: Inputs) -> Result<Outputs, RunError> {
+    let outputs = catch_unwind(AssertUnwindSafe(|| session.run(inputs)))
+        .unwrap_or_else(|_| Err(RunError("the session panicked".to_owned())))?;
+    let variances = outputs.variances.as_ref().map_or(inputs.rows, Vec::len);
+    if (outputs.logits.len(), variances) != (inputs.rows, inputs.rows) {
+        let (rows, logits) = (inputs.rows, outputs.logits.len());
+        return Err(RunError(format!("{rows} rows went in, {logits} logits and {variances} variances came out")));
+    }
+    Ok(outputs)
 }

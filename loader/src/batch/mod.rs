@@ -23,9 +23,9 @@ use tokio::sync::oneshot;
 
 use job::{Job, Part};
 pub use job::{ScoreError, Scores};
-use queue::{Queue, Refusal};
+use queue::{Dropped, Queue, Refusal};
 
-use crate::session::Session;
+use crate::session::{RunError, Session};
 
 /// Sizes of a servable's queue and batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +49,10 @@ pub struct Counters {
     pub abandoned_rows: AtomicU64,
     /// Not admitted: queue full.
     pub refused_rows: AtomicU64,
-    /// In batches that failed.
+    /// In batches that failed, or of requests that another batch failed.
     pub failed_rows: AtomicU64,
+    /// Run, with an output that is not a finite number.
+    pub not_finite_rows: AtomicU64,
 }
 
 impl Counters {
@@ -79,6 +81,17 @@ impl Shared {
     }
 }
 
+/// A batcher that did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BatcherError {
+    /// The operating system gives no more threads.
+    #[error("no thread for a lane: {0}")]
+    Threads(#[from] std::io::Error),
+    /// A lane's first run failed.
+    #[error("the first run on a lane failed: {0}")]
+    FirstRun(#[from] RunError),
+}
+
 /// A queue and its lanes. Dropping it lets the lanes finish what waits and end.
 #[derive(Debug)]
 pub struct Batcher {
@@ -94,13 +107,13 @@ impl Batcher {
     /// memory, and no caller should.
     ///
     /// # Errors
-    /// When the operating system gives no more threads.
+    /// When the operating system gives no more threads, or a first run fails.
     pub fn start(
         name: &str,
         sessions: Vec<Box<dyn Session>>,
         limits: BatchLimits,
         first: Rows,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, BatcherError> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State { queue: Queue::new(limits.queue_rows, limits.max_batch_rows), closed: false }),
             wake: Condvar::new(),
@@ -116,7 +129,9 @@ impl Batcher {
         }
         drop(warm);
         // Ends when each lane has dropped its sender.
-        while warmed.recv().is_ok() {}
+        for result in warmed {
+            result?;
+        }
         Ok(batcher)
     }
 
@@ -148,7 +163,7 @@ impl Batcher {
         let parts = Job::new(rows, now, deadline, reply).parts(self.limits.max_batch_rows);
         let several = parts.len() > 1;
         let (result, dropped) = self.shared.state().queue.push(parts, now);
-        self.shared.drop_unwanted(dropped);
+        self.shared.discard(dropped);
         match result {
             Ok(()) if several => self.shared.wake.notify_all(),
             Ok(()) => self.shared.wake.notify_one(),
@@ -162,6 +177,11 @@ impl Batcher {
             }
         }
         Ok(())
+    }
+
+    /// Takes note of rows whose output is not a finite number.
+    pub fn count_not_finite(&self, rows: usize) {
+        Counters::add(&self.shared.counters.not_finite_rows, rows);
     }
 
     /// Counts since the start.
@@ -184,13 +204,18 @@ impl Batcher {
 }
 
 impl Shared {
-    /// Answers parts that will not be run, and counts them.
-    fn drop_unwanted(&self, parts: Vec<Part>) {
+    /// Answers and counts parts that will not be run. Takes the jobs' locks and wakes callers: not to be
+    /// called under the queue's lock.
+    fn discard(&self, dropped: Dropped<Part>) {
         use queue::Entry as _;
-        for part in parts {
-            let counter = if part.abandoned() { &self.counters.abandoned_rows } else { &self.counters.expired_rows };
-            Counters::add(counter, part.rows());
+        for part in dropped.expired {
+            Counters::add(&self.counters.expired_rows, part.rows());
             part.fail(&ScoreError::DeadlineExceeded);
+        }
+        for part in dropped.abandoned {
+            // Of a request that another part of failed, the rest is not worth running either.
+            let counter = if part.answered() { &self.counters.failed_rows } else { &self.counters.abandoned_rows };
+            Counters::add(counter, part.rows());
         }
     }
 }

@@ -123,7 +123,7 @@ fn what_expires_in_the_queue_is_never_run() {
     });
     let counters = batcher.counters();
     assert_eq!(read(&counters.rows), 2, "rows 1 and 4 only");
-    assert_eq!(read(&counters.expired_rows) + read(&counters.abandoned_rows), 2);
+    assert_eq!((read(&counters.expired_rows), read(&counters.abandoned_rows)), (2, 0));
 }
 
 #[test]
@@ -140,27 +140,28 @@ fn a_deadline_in_the_past_is_refused_at_admission() {
 fn a_full_queue_refuses_at_once_and_a_request_it_could_never_hold_is_invalid() {
     let (batcher, permit) = gated(BatchLimits { max_batch_rows: 4, queue_rows: 6 });
     runtime().block_on(async {
-        let mut calls = Vec::new();
-        let mut start = |ids: &[i64]| {
+        let start = |ids: &[i64]| {
             let mut call = Box::pin(batcher.score(rows(ids), Instant::now(), soon()));
-            let waker = std::task::Waker::noop();
-            let poll = call.as_mut().poll(&mut std::task::Context::from_waker(waker));
-            calls.push(call);
-            poll
+            let poll = call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+            (call, poll)
         };
-        assert!(start(&[1]).is_pending());
+        let (first, _) = start(&[1]);
         until_empty(&batcher);
-        assert!(start(&[2, 3, 4]).is_pending());
-        assert!(start(&[5, 6, 7]).is_pending());
-        let refused = start(&[8]);
-        assert_eq!(refused, std::task::Poll::Ready(Err(ScoreError::Full { waiting: 6, capacity: 6 })));
-        assert_eq!(start(&[0; 7]), std::task::Poll::Ready(Err(ScoreError::TooLarge { rows: 7, capacity: 6 })));
-        // A caller that leaves makes room.
-        drop(calls.remove(1));
-        let mut call = Box::pin(batcher.score(rows(&[9]), Instant::now(), soon()));
-        let _ = tokio::time::timeout(Duration::ZERO, &mut call).await;
+        let (leaves, poll) = start(&[2, 3, 4]);
+        assert!(poll.is_pending());
+        let (stays, poll) = start(&[5, 6, 7]);
+        assert!(poll.is_pending());
+        drop(leaves);
+        let (makes_use, poll) = start(&[8, 9, 10]);
+        assert!(poll.is_pending(), "a caller that leaves makes room");
+        let (_, poll) = start(&[11]);
+        assert_eq!(poll, std::task::Poll::Ready(Err(ScoreError::Full { waiting: 6, capacity: 6 })));
+        let (_, poll) = start(&[0; 7]);
+        assert_eq!(poll, std::task::Poll::Ready(Err(ScoreError::TooLarge { rows: 7, capacity: 6 })));
         drop(permit);
-        assert_eq!(call.await.unwrap().outputs.logits, [9.0]);
+        assert_eq!(first.await.unwrap().outputs.logits, [1.0]);
+        assert_eq!(stays.await.unwrap().outputs.logits, [5.0, 6.0, 7.0]);
+        assert_eq!(makes_use.await.unwrap().outputs.logits, [8.0, 9.0, 10.0]);
     });
     assert_eq!(read(&batcher.counters().refused_rows), 1);
     assert_eq!(read(&batcher.counters().abandoned_rows), 3);
@@ -181,6 +182,15 @@ fn dropping_the_batcher_finishes_what_waits_and_frees_the_sessions() {
     assert_eq!(answer.blocking_recv().unwrap().unwrap().outputs.logits, [7.0]);
     while lanes.upgrade().is_some() {
         std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_lane_that_cannot_make_its_first_run_is_not_started() {
+    for (id, expect) in [(FAIL, "told to fail"), (PANIC, "panicked")] {
+        let session: Box<dyn Session> = Box::new(FakeSession { gate: None });
+        let error = Batcher::start("fake", vec![session], LIMITS, rows(&[id])).unwrap_err().to_string();
+        assert!(error.contains(expect), "{error}");
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use aibuyer_loader::onnx::{self, OnnxRuntime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{app::App, config::Config};
 
@@ -38,43 +39,58 @@ pub fn start_log(config: &Config) {
     }
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; a second one ends the wait for requests under way.
 ///
 /// # Errors
-/// When the engine cannot start.
+/// When the engine cannot start, or not every request could be finished.
 pub async fn run(config: &Config) -> Result<(), AnyError> {
     start_log(config);
+    let mut signals = Signals::new()?;
     let runtime = runtime(config)?;
     let app = App::start(config, Arc::new(runtime)).await?;
     tracing::info!(
         grpc = %app.grpc_address, http = %app.http_address, models = %config.registry_path.display(),
         lanes = config.lanes, "listening"
     );
-    tokio::select! {
-        () = app.ready() => tracing::info!("ready"),
-        signal = stop_signal() => return stop(app, signal?).await,
-    }
-    let signal = stop_signal().await?;
-    stop(app, signal).await
-}
-
-async fn stop(app: App, signal: &'static str) -> Result<(), AnyError> {
-    tracing::info!(signal, "stopping: requests under way may finish");
-    if app.stop().await {
+    let mut ready = false;
+    let signal = loop {
+        tokio::select! {
+            () = app.ready(), if !ready => {
+                ready = true;
+                tracing::info!("ready");
+            }
+            signal = signals.next() => break signal,
+        }
+    };
+    tracing::info!(signal, "stopping: requests under way may finish; a second signal ends them");
+    let finished = tokio::select! {
+        finished = app.stop() => finished,
+        _ = signals.next() => false,
+    };
+    if finished {
         tracing::info!("stopped");
         Ok(())
     } else {
-        Err("stopped before every request was finished: server.shutdown_grace was over".into())
+        Err("stopped before every request was finished: server.shutdown_grace was over, or a second signal came".into())
     }
 }
 
-/// Waits for a signal to stop; its name.
-async fn stop_signal() -> io::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    })
+/// The signals that stop the engine. Made once: a signal that comes before the next wait is not lost.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next signal's name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+        }
+    }
 }

@@ -128,12 +128,31 @@ mod tests {
     }
 
     #[test]
+    fn variables_that_kubernetes_makes_for_a_service_are_not_settings() {
+        let links = [
+            "AIBUYER_SERVICE_HOST",
+            "AIBUYER_SERVICE_PORT",
+            "AIBUYER_SERVICE_PORT_GRPC",
+            "AIBUYER_PORT",
+            "AIBUYER_PORT_8500_TCP",
+            "AIBUYER_PORT_8500_TCP_ADDR",
+            "AIBUYER_EU_SERVICE_HOST",
+            "AIBUYER_EU_PORT",
+            "AIBUYER_EU_PORT_8500_TCP_PROTO",
+        ];
+        let environment: Vec<(&str, &str)> = links.iter().map(|name| (*name, "10.0.0.1")).collect();
+        assert!(config("", &environment, &[]).is_ok());
+        let error = config("", &[("AIBUYER_BATCHING_LANES", "4")], &[]).unwrap_err().to_string();
+        assert!(error.contains("did you mean `batching.lanes`"), "{error}");
+    }
+
+    #[test]
     fn bad_values_name_the_setting_its_origin_and_what_it_needs() {
         for (key, value, needs) in [
             ("server.grpc_listen", "localhost", "IP address and port"),
             ("batching.lanes", "-1", "whole number from 0 to 256"),
             ("batching.lanes", "many", "whole number"),
-            ("limits.max_candidates", "16385", "from 1 to 16384"),
+            ("limits.max_candidates", "16385", "at most batching.queue_rows, which is 16384"),
             ("registry.poll_interval", "5ms", "at least 100ms"),
             ("limits.default_deadline", "10", "duration such as"),
             ("log.level", "loud", "one of error, warn"),

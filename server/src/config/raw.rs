@@ -81,7 +81,7 @@ impl Raw {
             }
         }
         for (name, text) in &sources.environment {
-            if let Some(rest) = name.strip_prefix(PREFIX) {
+            if let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !is_service_link(rest)) {
                 let key = rest.to_ascii_lowercase().replace("__", ".");
                 raw.put(&key, parse(text), Origin::Environment(name.clone()))?;
             }
@@ -107,6 +107,19 @@ impl Raw {
         self.values.insert(setting.key, (value, origin));
         Ok(())
     }
+}
+
+/// Whether Kubernetes made this variable for a Service named `aibuyer` or `aibuyer-...`: `SERVICE_HOST`,
+/// `X_SERVICE_PORT_GRPC`, `PORT`, `PORT_8500_TCP_ADDR` and their like. No setting looks so: each has a `__`.
+fn is_service_link(rest: &str) -> bool {
+    let numbered_port =
+        |rest: &str| rest.split("PORT_").skip(1).any(|after| after.starts_with(|c: char| c.is_ascii_digit()));
+    !rest.contains("__")
+        && (rest.ends_with("SERVICE_HOST")
+            || rest.contains("SERVICE_PORT")
+            || rest == "PORT"
+            || rest.ends_with("_PORT")
+            || numbered_port(rest))
 }
 
 /// Text from the environment or a flag: TOML where it is TOML, else a plain string, so that quotes are not

@@ -59,7 +59,14 @@ impl Config {
             lanes: if lanes == 0 { cores } else { lanes },
             max_batch_rows: r.integer("batching.max_batch_rows", 1, 65_536)?,
             queue_rows,
-            max_candidates: r.integer("limits.max_candidates", 1, queue_rows)?,
+            max_candidates: {
+                let most = r.integer("limits.max_candidates", 1, usize::MAX)?;
+                if most > queue_rows {
+                    let needs = format!("needs at most batching.queue_rows, which is {queue_rows}");
+                    return Err(r.fail("limits.max_candidates", &needs));
+                }
+                most
+            },
             max_message_bytes: r.integer("limits.max_message_bytes", 1024, 1 << 30)?,
             default_deadline: r.duration("limits.default_deadline", Duration::from_millis(1))?,
             log_level: r
@@ -110,9 +117,10 @@ impl Reader<'_> {
             Value::Integer(number) => usize::try_from(*number).ok(),
             _ => None,
         };
-        number
-            .filter(|n| (least..=most).contains(n))
-            .ok_or_else(|| self.fail(key, &format!("needs a whole number from {least} to {most}")))
+        number.filter(|n| (least..=most).contains(n)).ok_or_else(|| {
+            let upto = if most == usize::MAX { "up".to_owned() } else { format!("to {most}") };
+            self.fail(key, &format!("needs a whole number from {least} {upto}"))
+        })
     }
 
     fn duration(&self, key: &str, least: Duration) -> Result<Duration, ConfigError> {

@@ -1,4 +1,5 @@
-//! Times each call and counts it by method and code.
+//! Times each call and counts it by method and code; a call that is dropped, because its caller left or its
+//! time was over, counts as CANCELLED.
 
 use std::{
     pin::Pin,
@@ -49,16 +50,36 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let started = Instant::now();
         let method = request.uri().path().trim_start_matches('/').to_owned();
-        let metrics = Arc::clone(&self.metrics);
+        let call = Call {
+            metrics: Arc::clone(&self.metrics),
+            method,
+            started: Instant::now(),
+            code: status::code_name(status::LEFT),
+        };
         let response = self.inner.call(request);
         Box::pin(async move {
+            // The whole of it: the block would capture the one field that it assigns.
+            let mut call = call;
             let response = response.await?;
-            let code = status::code_name(status::code_of(response.headers()));
-            metrics.call(&method, code, started.elapsed());
-            tracing::debug!(method, code, elapsed = ?started.elapsed(), "call");
+            call.code = status::code_name(status::code_of(response.headers()));
             Ok(response)
         })
+    }
+}
+
+/// A call under way: counted when dropped, which is when it is answered or given up.
+struct Call {
+    metrics: Arc<Metrics>,
+    method: String,
+    started: Instant,
+    code: &'static str,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let elapsed = self.started.elapsed();
+        self.metrics.call(&self.method, self.code, elapsed);
+        tracing::debug!(method = self.method, code = self.code, ?elapsed, "call");
     }
 }

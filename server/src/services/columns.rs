@@ -1,13 +1,13 @@
 //! Columns of the API as columns of the domain, without copying values.
 
-use aibuyer_domain::ctr::{Column, Values, Violation};
+use aibuyer_domain::ctr::{Column, EncodeError, Values, Violation};
 use aibuyer_proto::serving::v1 as pb;
 
 /// Borrows API columns; `group` names them in violations.
 ///
 /// # Errors
-/// One [`Violation`] for each column without a name or values.
-pub(crate) fn borrow<'a>(group: &str, columns: &'a [pb::Column]) -> Result<Vec<Column<'a>>, Vec<Violation>> {
+/// [`EncodeError`] with a violation for each column without a name or values.
+pub(crate) fn borrow<'a>(group: &str, columns: &'a [pb::Column]) -> Result<Vec<Column<'a>>, EncodeError> {
     let mut violations = Vec::new();
     let mut borrowed = Vec::with_capacity(columns.len());
     for (i, column) in columns.iter().enumerate() {
@@ -22,7 +22,7 @@ pub(crate) fn borrow<'a>(group: &str, columns: &'a [pb::Column]) -> Result<Vec<C
             }
         }
     }
-    if violations.is_empty() { Ok(borrowed) } else { Err(violations) }
+    if violations.is_empty() { Ok(borrowed) } else { Err(EncodeError(violations)) }
 }
 
 fn slice(values: &pb::column::Values) -> Values<'_> {
@@ -33,18 +33,5 @@ fn slice(values: &pb::column::Values) -> Values<'_> {
         V::Doubles(v) => Values::Doubles(&v.values),
         V::Bools(v) => Values::Bools(&v.values),
         V::StringLists(v) => Values::StringLists { values: &v.values, lengths: &v.lengths },
-    }
-}
-
-/// Rows of a column as it was sent.
-pub(crate) fn rows(column: &pb::Column) -> usize {
-    use pb::column::Values as V;
-    match &column.values {
-        None => 0,
-        Some(V::Strings(v)) => v.values.len(),
-        Some(V::Int64s(v)) => v.values.len(),
-        Some(V::Doubles(v)) => v.values.len(),
-        Some(V::Bools(v)) => v.values.len(),
-        Some(V::StringLists(v)) => v.lengths.len(),
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aibuyer_domain::{
-    ctr::{Encoded, Estimate, Level, Rejected, Violation, estimate},
+    ctr::{Column, EncodeError, Encoded, Estimate, Level, Rejected, Violation, estimate},
     model::{Pick, Version},
 };
 use aibuyer_loader::{CtrServable, batch::Scores, serving_map::Serving};
@@ -36,18 +36,27 @@ impl CtrService for Ctr {
             Some(Deadline(deadline)) => *deadline,
             None => started + self.default_deadline,
         };
+        if deadline <= started {
+            return Err(status::too_late());
+        }
         let request = request.into_inner();
         let servable = self.servable(request.model.as_ref())?;
-        let candidates = self.candidates(&request)?;
+        let context = columns::borrow("context", &request.context).map_err(|e| status::invalid(&e))?;
+        let columns = columns::borrow("candidates", &request.candidates).map_err(|e| status::invalid(&e))?;
+        let candidates = self.candidates(request.candidate_count, &columns)?;
         let level = level(&request, &servable)?;
-        let Encoded { rows, rejected } = encode(&request, &servable, candidates)?;
+        let encoded = servable.encoder.encode(&context, &columns, candidates);
+        let Encoded { rows, rejected } = encoded.map_err(|e| status::invalid(&e))?;
         if rejected.len() == candidates {
-            return Err(status::invalid(rejected.into_iter().map(violation).collect()));
+            return Err(status::invalid(&EncodeError(rejected.into_iter().map(violation).collect())));
         }
         let encoded = Instant::now();
         let scores = servable.score(rows, encoded, deadline).await.map_err(|e| status::from_score(&e))?;
         let scored = Instant::now();
-        let predictions = predictions(candidates, rejected, &scores, level);
+        let (predictions, not_finite) = predictions(candidates, rejected, &scores, level);
+        if not_finite > 0 {
+            servable.batcher().count_not_finite(not_finite);
+        }
         let (encode, reply) = (encoded - started, scored.elapsed());
         self.metrics.stages(&servable, encode, &scores, reply);
         Ok(Response::new(pb::PredictCtrResponse {
@@ -89,10 +98,10 @@ impl Ctr {
     }
 
     /// How many candidates the request has.
-    fn candidates(&self, request: &pb::PredictCtrRequest) -> Result<usize, Status> {
-        let count = match request.candidate_count {
+    fn candidates(&self, said: Option<u32>, columns: &[Column]) -> Result<usize, Status> {
+        let count = match said {
             Some(count) => count as usize,
-            None => request.candidates.first().map_or(0, columns::rows),
+            None => columns.first().map_or(0, |column| column.values.rows()),
         };
         if count == 0 {
             let reason =
@@ -119,29 +128,32 @@ fn level(request: &pb::PredictCtrRequest, servable: &CtrServable) -> Result<Leve
     .map_err(|e| status::invalid_field("interval_level", e.to_string()))
 }
 
-fn encode(request: &pb::PredictCtrRequest, servable: &CtrServable, candidates: usize) -> Result<Encoded, Status> {
-    let context = columns::borrow("context", &request.context).map_err(status::invalid)?;
-    let columns = columns::borrow("candidates", &request.candidates).map_err(status::invalid)?;
-    servable.encoder.encode(&context, &columns, candidates).map_err(|e| status::invalid(e.0))
-}
-
 fn violation(rejected: Rejected) -> Violation {
     Violation { field: format!("candidates[{:?}][{}]", rejected.field, rejected.candidate), reason: rejected.reason }
 }
 
-/// One prediction for each candidate: the scored ones in order, with the rejected ones in their places.
-fn predictions(candidates: usize, rejected: Vec<Rejected>, scores: &Scores, level: Level) -> Vec<pb::CtrPrediction> {
+/// One prediction for each candidate: the scored ones in order, with the rejected ones in their places; and
+/// how many outputs are not finite.
+fn predictions(
+    candidates: usize,
+    rejected: Vec<Rejected>,
+    scores: &Scores,
+    level: Level,
+) -> (Vec<pb::CtrPrediction>, usize) {
+    use pb::candidate_error::Kind;
     let outputs = &scores.outputs;
     let mut rejected = rejected.into_iter().peekable();
-    let mut row = 0;
+    let (mut row, mut not_finite) = (0, 0);
     let mut predictions = Vec::with_capacity(candidates);
     for candidate in 0..candidates {
         if let Some(rejected) = rejected.next_if(|r| r.candidate == candidate) {
-            predictions.push(failed(pb::candidate_error::Kind::InvalidFeature, rejected.field, rejected.reason));
+            predictions.push(failed(Kind::InvalidFeature, rejected.field, rejected.reason));
             continue;
         }
+        let logit = outputs.logits[row];
         let variance = outputs.variances.as_ref().map(|v| v[row]);
-        predictions.push(match estimate(outputs.logits[row], variance, level) {
+        row += 1;
+        predictions.push(match estimate(logit, variance, level) {
             Some(Estimate { ctr, bounds }) => pb::CtrPrediction {
                 ctr: Some(ctr),
                 ctr_lower: bounds.map(|(lower, _)| lower),
@@ -149,13 +161,14 @@ fn predictions(candidates: usize, rejected: Vec<Rejected>, scores: &Scores, leve
                 error: None,
             },
             None => {
-                let reason = "the model's output is not a finite number".to_owned();
-                failed(pb::candidate_error::Kind::ModelOutput, "logit".to_owned(), reason)
+                not_finite += 1;
+                let output = if logit.is_finite() { "logit_variance" } else { "logit" };
+                let reason = "the model's output is not a finite number: tell the model's owner".to_owned();
+                failed(Kind::ModelOutput, output.to_owned(), reason)
             }
         });
-        row += 1;
     }
-    predictions
+    (predictions, not_finite)
 }
 
 fn failed(kind: pb::candidate_error::Kind, field: String, reason: String) -> pb::CtrPrediction {

@@ -20,6 +20,7 @@ fn violations(status: &Status) -> Vec<(String, String)> {
 async fn a_wrong_request_names_the_field_and_the_cure() {
     let server = server().await;
     let with = |column: pb::Column| pb::PredictCtrRequest { candidates: vec![column], ..two() };
+    let with_only = |column: pb::Column| pb::PredictCtrRequest { context: vec![], candidates: vec![column], ..two() };
     let in_context = |column: pb::Column| pb::PredictCtrRequest { context: vec![column], ..two() };
     let one = |column: pb::Column| pb::PredictCtrRequest {
         model: selector(),
@@ -66,6 +67,12 @@ async fn a_wrong_request_names_the_field_and_the_cure() {
         (
             "no values",
             with(pb::Column { values: None, ..strings("week", &[]) }),
+            "candidates[\"week\"]",
+            "has no values",
+        ),
+        (
+            "no values in the first column",
+            with_only(pb::Column { values: None, ..strings("week", &[]) }),
             "candidates[\"week\"]",
             "has no values",
         ),
@@ -152,6 +159,33 @@ async fn a_bad_candidate_does_not_harm_its_neighbours() {
     assert!(got[0].ctr.is_none() && got[0].ctr_lower.is_none());
 }
 
+/// Details travel in headers, of which clients take 8 kB and more: an error must not break the connection.
+#[tokio::test]
+async fn an_error_about_ten_thousand_candidates_arrives() {
+    let server = server().await;
+    let model = |name: &str| Some(pb::ModelSelector { name: name.to_owned(), pick: None });
+    let negative = pb::PredictCtrRequest {
+        model: selector(),
+        candidates: vec![int64s("headline_words", &[-1; 10_000])],
+        ..Default::default()
+    };
+    let status = server.predict(negative).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert_eq!(violations(&status).len(), 16);
+    assert!(status.message().ends_with("(and 9999 more)"), "{}", status.message());
+
+    let long = "x".repeat(100_000);
+    let columns = (0..100).map(|i| strings(&format!("{i}{}", &long[..1000]), &["a"])).collect();
+    for request in [
+        pb::PredictCtrRequest { context: columns, ..two() },
+        pb::PredictCtrRequest { model: model(&long), ..two() },
+        pb::PredictCtrRequest { context: vec![strings(&long, &["a"])], ..two() },
+    ] {
+        let status = server.predict(request).await.unwrap_err();
+        assert!([Code::InvalidArgument, Code::NotFound].contains(&status.code()), "{status:?}");
+    }
+}
+
 #[tokio::test]
 async fn unknown_models_versions_and_aliases_are_not_found() {
     let server = server().await;
@@ -192,7 +226,7 @@ async fn an_oversize_message_is_resource_exhausted_and_says_the_limit() {
 async fn what_cannot_be_answered_in_time_is_not_computed() {
     let models = repository().join("models");
     let server = ready(&models, &["limits.default_deadline=1ms"]).await;
-    // Ten thousand candidates take longer than a millisecond to encode, so it is over before the queue.
+    // Ten thousand candidates take longer than a millisecond to decode and encode: it is over before the queue.
     let headlines: Vec<&[&str]> = vec![&["a", "dog", "learns", "to", "fly"]; 10_000];
     let request = pb::PredictCtrRequest {
         candidates: vec![lists("headline", &headlines)],
@@ -202,7 +236,6 @@ async fn what_cannot_be_answered_in_time_is_not_computed() {
     let status = server.predict(request).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     let (_, metrics) = server.get("/metrics").await;
-    let labels = "model=\"ctr-upworthy\",version=\"1\",outcome=\"expired\"";
-    assert!(metrics.contains(&format!("aibuyer_rows_total{{{labels}}} 10000")), "{metrics}");
+    assert!(metrics.contains("rpc_response_status_code=\"DEADLINE_EXCEEDED\""), "{metrics}");
     assert!(metrics.contains("aibuyer_batches_total{model=\"ctr-upworthy\",version=\"1\"} 0"), "{metrics}");
 }

@@ -218,6 +218,49 @@ async fn aliases_choose_versions_and_move_without_a_gap() {
 }
 
 #[tokio::test]
+async fn a_typo_in_an_alias_takes_nothing_away() {
+    let models = Models::demo();
+    models.add(MODEL, 2, |_| {});
+    models.aliases(MODEL, "champion: 2\nchallenger: 1\n");
+    let server = ready(models.path(), &[]).await;
+    server.until(&alias("challenger"), |a| version(a) == Some(1)).await.unwrap();
+    models.aliases(MODEL, "champion: 22\nchallenger: 1\nnew: 1\n");
+    // The new alias shows that the file has been read.
+    server.until(&alias("new"), |a| version(a) == Some(1)).await.unwrap();
+    assert_eq!(version(&server.predict(two()).await), Some(2));
+    assert_eq!(version(&server.predict(alias("champion")).await), Some(2));
+}
+
+#[tokio::test]
+async fn an_alias_whose_version_failed_is_not_ready_rather_than_unknown() {
+    let models = Models::demo();
+    models.add(MODEL, 2, truncated);
+    models.aliases(MODEL, "champion: 2\nchallenger: 1\n");
+    let server = start(models.path(), &[]).await;
+    server.until(&alias("challenger"), |a| version(a) == Some(1)).await.unwrap();
+    for request in [two(), alias("champion")] {
+        let status = server.predict(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.message().contains("version 2 failed"), "{}", status.message());
+    }
+    let (line, _) = server.get("/healthz/ready").await;
+    assert!(line.contains("503"), "{line}");
+}
+
+#[tokio::test]
+async fn a_broken_model_that_is_taken_away_is_forgotten() {
+    let models = Models::demo();
+    models.add("broken", 1, truncated);
+    let server = ready(models.path(), &[]).await;
+    let broken =
+        pb::PredictCtrRequest { model: Some(pb::ModelSelector { name: "broken".to_owned(), pick: None }), ..two() };
+    assert_eq!(server.predict(broken.clone()).await.unwrap_err().code(), Code::Unavailable);
+    fs::remove_dir_all(models.path().join("broken")).unwrap();
+    let gone = |a: &Answer| a.as_ref().is_err_and(|s| s.code() == Code::NotFound);
+    server.until(&broken, gone).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_registry_that_vanishes_takes_nothing_away() {
     let models = Models::demo();
     models.add("other", 1, |_| {});
