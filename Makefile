@@ -51,8 +51,9 @@ train: .venv/ready ## Train the demo model anew (CSV=... required)
 	    --csv $(CSV) --out models/ctr-upworthy/1 --report out/train
 
 .PHONY: bench
-bench: onnxruntime ## First figures: requests/s and latency beside ONNX Runtime in process
-	@cargo bench --package aibuyer-server --bench first_figures
+bench: onnxruntime .venv/ready ## Requests/s, latency and CPU beside ONNX Runtime in process and a bare tonic server
+	@[ -e .cache/models/ctr-criteo-shape/1 ] || PYTHONPATH=examples/train_ctr .venv/bin/python loadtest/make_model.py .cache/models
+	@cargo bench --package aibuyer-server --bench limits
 
 .PHONY: grpcurl
 grpcurl: onnxruntime ## Call the server with grpcurl, by reflection (needs Go)

@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use aibuyer_domain::{
-    ctr::{Calibration, Encoder, FeatureSpec, Level, Rows},
+    ctr::{Assembler, Calibration, Encoder, FeatureSpec, Level, Rows},
     model::ServableId,
 };
 
@@ -24,6 +24,8 @@ pub struct CtrServable {
     pub spec: FeatureSpec,
     /// From named columns to rows.
     pub encoder: Encoder,
+    /// From tensors that the caller encoded to rows.
+    pub assembler: Assembler,
     /// What the trainer measured.
     pub calibration: Option<Calibration>,
     /// Bytes of its files.
@@ -44,6 +46,7 @@ impl CtrServable {
         let batcher = Batcher::start(&verified.id.to_string(), sessions, limits, first)?;
         Ok(Self {
             id: verified.id,
+            assembler: Assembler::new(&verified.spec),
             spec: verified.spec,
             encoder: verified.encoder,
             calibration: verified.calibration,

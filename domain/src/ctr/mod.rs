@@ -7,6 +7,7 @@
 //!
 //! The contract in prose is `docs/model-contract.md`.
 
+mod assemble;
 mod calibration;
 mod categorical;
 mod column;
@@ -21,6 +22,7 @@ pub mod spec;
 mod transform;
 mod vocabulary;
 
+pub use assemble::{Assembler, SplitTensor};
 pub use calibration::Calibration;
 pub use column::{Column, OwnedColumn, Values};
 pub use encoder::{EncodeError, Encoder, Violation};

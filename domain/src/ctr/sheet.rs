@@ -70,25 +70,31 @@ impl Sheet {
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<Encoded, EncodeError> {
+    pub(super) fn finish(self) -> Result<Encoded, EncodeError> {
         if !self.violations.is_empty() {
             return Err(EncodeError(self.violations));
         }
-        // Stable: of several things wrong with a candidate the first found stays.
-        self.rejected.sort_by_key(|r| r.candidate);
-        self.rejected.dedup_by_key(|r| r.candidate);
-        if !self.rejected.is_empty() {
-            let bad: Vec<usize> = self.rejected.iter().map(|r| r.candidate).collect();
-            let keep = |row: usize| bad.binary_search(&row).is_err();
-            self.rows.ids = keep_rows(&self.rows.ids, self.slots, keep);
-            self.rows.dense = keep_rows(&self.rows.dense, self.columns, keep);
-            self.rows.len -= bad.len();
-        }
-        Ok(Encoded { rows: self.rows, rejected: self.rejected })
+        Ok(without_rejected(self.rows, self.rejected))
     }
 }
 
-fn keep_rows<T: Copy>(values: &[T], width: usize, keep: impl Fn(usize) -> bool) -> Vec<T> {
+/// Takes the rejected candidates' rows out; of several things wrong with one the first stays.
+pub(super) fn without_rejected(mut rows: Rows, mut rejected: Vec<Rejected>) -> Encoded {
+    // Stable: the first found stays.
+    rejected.sort_by_key(|r| r.candidate);
+    rejected.dedup_by_key(|r| r.candidate);
+    if !rejected.is_empty() {
+        let bad: Vec<usize> = rejected.iter().map(|r| r.candidate).collect();
+        let keep = |row: usize| bad.binary_search(&row).is_err();
+        rows.ids = keep_rows(&rows.ids, rows.len, keep);
+        rows.dense = keep_rows(&rows.dense, rows.len, keep);
+        rows.len -= bad.len();
+    }
+    Encoded { rows, rejected }
+}
+
+fn keep_rows<T: Copy>(values: &[T], rows: usize, keep: impl Fn(usize) -> bool) -> Vec<T> {
+    let width = values.len() / rows;
     if width == 0 {
         return Vec::new();
     }

@@ -211,6 +211,36 @@ impl FeatureSpec {
         bounds
     }
 
+    /// Input name of the feature that fills each column of `ids`.
+    #[must_use]
+    pub fn slot_inputs(&self) -> Vec<String> {
+        let mut inputs = vec![String::new(); self.slots()];
+        for field in &self.fields {
+            if let Occupied::Rows { slots, .. } = field.occupied() {
+                slots.iter().for_each(|&slot| inputs[slot] = field.input().to_owned());
+            }
+        }
+        inputs
+    }
+
+    /// Input name of the feature that fills each column of `dense`.
+    #[must_use]
+    pub fn column_inputs(&self) -> Vec<String> {
+        let mut inputs = vec![String::new(); self.columns()];
+        for field in &self.fields {
+            if let Occupied::Column(column) = field.occupied() {
+                inputs[column] = field.input().to_owned();
+            }
+        }
+        inputs
+    }
+
+    /// Whether rows of some feature mean something to this version only.
+    #[must_use]
+    pub fn has_vocabulary(&self) -> bool {
+        self.fields.iter().any(|f| f.vocabulary_file().is_some())
+    }
+
     /// What the model's session must look like.
     #[must_use]
     pub fn signature(&self) -> Signature {

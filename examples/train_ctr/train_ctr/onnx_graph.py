@@ -25,17 +25,22 @@ def build(model: DeepFM, row_variance: np.ndarray, tau2: float) -> onnx.ModelPro
 
     table = np.concatenate([p["table"], row_variance[:, None]], axis=1)
     slots = graph.add("Gather", [graph.constant("table", table), "ids"], axis=0)
-    live = graph.add("Gather", [graph.constant("live", layout.live[:, None]), "ids"], axis=0)
-    membership = graph.constant("membership", layout.membership)
-    one = graph.constant("one", np.array(1))
-    counts = graph.add("Max", [graph.add("MatMul", [membership, live]), one])
-    inverse_counts = graph.add("Reciprocal", [counts])
-    pooled = graph.add("Mul", [graph.add("MatMul", [membership, slots]), inverse_counts])
+    if any(field.is_multi for field in layout.fields):
+        live = graph.add("Gather", [graph.constant("live", layout.live[:, None]), "ids"], axis=0)
+        membership = graph.constant("membership", layout.membership)
+        one = graph.constant("one", np.array(1))
+        counts = graph.add("Max", [graph.add("MatMul", [membership, live]), one])
+        inverse_counts = graph.add("Reciprocal", [counts])
+        pooled = graph.add("Mul", [graph.add("MatMul", [membership, slots]), inverse_counts])
+        # Already divided by the count once: a mean of c values has variance sum / c^2.
+        variances = graph.add("Mul", [graph.columns(pooled, k + 1, k + 2), inverse_counts])
+    else:
+        # One slot a field: nothing to pool, and missing rows hold zeros.
+        pooled = slots
+        variances = graph.columns(pooled, k + 1, k + 2)
 
     embedding = graph.columns(pooled, 0, k)
     first_order = graph.sum(graph.columns(pooled, k, k + 1), axes=(1, 2))
-    # Already divided by the count once: a mean of c values has variance sum / c^2.
-    variances = graph.add("Mul", [graph.columns(pooled, k + 1, k + 2), inverse_counts])
     variance = graph.sum(variances, axes=(1, 2))
     graph.add("Add", [variance, graph.constant("tau2", np.array(tau2))], output="logit_variance")
 

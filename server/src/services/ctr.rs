@@ -1,4 +1,5 @@
-//! `aibuyer.serving.v1.CtrService`.
+//! `aibuyer.serving.v1.CtrService`: named columns, and tensors that the caller encoded. Both become rows, and
+//! from there on are one.
 
 use std::{
     sync::Arc,
@@ -6,14 +7,14 @@ use std::{
 };
 
 use aibuyer_domain::{
-    ctr::{Column, EncodeError, Encoded, Estimate, Level, Rejected, Violation, estimate},
-    model::{Pick, Version},
+    ctr::{EncodeError, Encoded, Level, Rejected, SplitTensor, Violation},
+    model::{NameError, Pick, Version},
 };
 use aibuyer_loader::{CtrServable, batch::Scores, serving_map::Serving};
 use aibuyer_proto::serving::v1::{self as pb, ctr_service_server::CtrService};
 use tonic::{Request, Response, Status};
 
-use super::columns;
+use super::{columns, predictions};
 use crate::{layers::deadline::Deadline, metrics::Metrics, status};
 
 /// Predicts click-through rates.
@@ -25,57 +26,94 @@ pub(crate) struct Ctr {
     pub(crate) default_deadline: Duration,
 }
 
+/// A call's clock.
+#[derive(Clone, Copy)]
+struct Clock {
+    started: Instant,
+    deadline: Instant,
+}
+
+/// Scored rows on their way to a reply.
+struct Scored {
+    servable: Arc<CtrServable>,
+    clock: Clock,
+    encode: Duration,
+    scores: Scores,
+    scored: Instant,
+    rejected: Vec<Rejected>,
+}
+
 #[tonic::async_trait]
 impl CtrService for Ctr {
     async fn predict_ctr(
         &self,
         request: Request<pb::PredictCtrRequest>,
     ) -> Result<Response<pb::PredictCtrResponse>, Status> {
+        let clock = self.clock(&request)?;
+        let request = request.into_inner();
+        let servable = self.servable(request.model.as_ref())?;
+        let level = level(request.interval_level, &servable)?;
+        let context = columns::borrow("context", &request.context).map_err(|e| status::invalid(&e))?;
+        let columns = columns::borrow("candidates", &request.candidates).map_err(|e| status::invalid(&e))?;
+        let count = request.candidate_count.map(|count| count as usize);
+        let candidates = self.candidates(count.or_else(|| columns.first().map(|c| c.values.rows())))?;
+        let encoded = servable.encoder.encode(&context, &columns, candidates).map_err(|e| status::invalid(&e))?;
+        let mut scored = self.score(servable, clock, encoded).await?;
+        let rejected = std::mem::take(&mut scored.rejected);
+        let (predictions, not_finite) = predictions::by_candidate(candidates, rejected, &scored.scores, level);
+        let (model, interval_level, timings) = self.finish(&scored, level, not_finite);
+        Ok(Response::new(pb::PredictCtrResponse {
+            model: Some(model),
+            interval_level,
+            predictions,
+            timings: request.include_timings.then_some(timings),
+        }))
+    }
+
+    async fn predict_ctr_encoded(
+        &self,
+        request: Request<pb::PredictCtrEncodedRequest>,
+    ) -> Result<Response<pb::PredictCtrEncodedResponse>, Status> {
+        let clock = self.clock(&request)?;
+        let request = request.into_inner();
+        let servable = self.servable(request.model.as_ref())?;
+        pinned(request.model.as_ref(), &servable)?;
+        let level = level(request.interval_level, &servable)?;
+        let candidates = self.candidates(Some(request.candidate_count as usize))?;
+        let ids = SplitTensor {
+            context_columns: &request.context_slots,
+            context: &request.context_ids,
+            candidates: &request.candidate_ids,
+        };
+        let dense = SplitTensor {
+            context_columns: &request.context_columns,
+            context: &request.context_dense,
+            candidates: &request.candidate_dense,
+        };
+        let encoded = servable.assembler.assemble(ids, dense, candidates).map_err(|e| status::invalid(&e))?;
+        let mut scored = self.score(servable, clock, encoded).await?;
+        let rejected = std::mem::take(&mut scored.rejected);
+        let mut reply = predictions::by_column(candidates, rejected, &scored.scores, level);
+        let not_finite = predictions::not_finite(&reply);
+        let (model, interval_level, timings) = self.finish(&scored, level, not_finite);
+        reply.model = Some(model);
+        reply.interval_level = interval_level;
+        reply.timings = request.include_timings.then_some(timings);
+        Ok(Response::new(reply))
+    }
+}
+
+impl Ctr {
+    /// The call's clock; an error if its time is over.
+    fn clock<T>(&self, request: &Request<T>) -> Result<Clock, Status> {
         let started = Instant::now();
         let deadline = match request.extensions().get::<Deadline>() {
             Some(Deadline(deadline)) => *deadline,
             None => started + self.default_deadline,
         };
-        if deadline <= started {
-            return Err(status::too_late());
-        }
-        let request = request.into_inner();
-        let servable = self.servable(request.model.as_ref())?;
-        let context = columns::borrow("context", &request.context).map_err(|e| status::invalid(&e))?;
-        let columns = columns::borrow("candidates", &request.candidates).map_err(|e| status::invalid(&e))?;
-        let candidates = self.candidates(request.candidate_count, &columns)?;
-        let level = level(&request, &servable)?;
-        let encoded = servable.encoder.encode(&context, &columns, candidates);
-        let Encoded { rows, rejected } = encoded.map_err(|e| status::invalid(&e))?;
-        if rejected.len() == candidates {
-            return Err(status::invalid(&EncodeError(rejected.into_iter().map(violation).collect())));
-        }
-        let encoded = Instant::now();
-        let scores = servable.score(rows, encoded, deadline).await.map_err(|e| status::from_score(&e))?;
-        let scored = Instant::now();
-        let (predictions, not_finite) = predictions(candidates, rejected, &scores, level);
-        if not_finite > 0 {
-            servable.batcher().count_not_finite(not_finite);
-        }
-        let (encode, reply) = (encoded - started, scored.elapsed());
-        self.metrics.stages(&servable, encode, &scores, reply);
-        Ok(Response::new(pb::PredictCtrResponse {
-            model: Some(pb::ServedModel { name: servable.id.name.to_string(), version: servable.id.version.get() }),
-            interval_level: scores.outputs.variances.is_some().then(|| level.get()),
-            predictions,
-            timings: request.include_timings.then(|| pb::StageTimings {
-                encode_ns: nanos(encode),
-                queue_ns: nanos(scores.queue),
-                compute_ns: nanos(scores.compute),
-                reply_ns: nanos(reply),
-                total_ns: nanos(started.elapsed()),
-                batch_rows: u32::try_from(scores.batch_rows).unwrap_or(u32::MAX),
-            }),
-        }))
+        if deadline <= started { Err(status::too_late()) } else { Ok(Clock { started, deadline }) }
     }
-}
 
-impl Ctr {
     /// The servable that the request asks for.
     fn servable(&self, selector: Option<&pb::ModelSelector>) -> Result<Arc<CtrServable>, Status> {
         let map = self.serving.load();
@@ -86,9 +124,7 @@ impl Ctr {
         let pick = match &selector.pick {
             None => Pick::Default,
             Some(pb::model_selector::Pick::Alias(alias)) => {
-                Pick::Alias(alias.parse().map_err(|e: aibuyer_domain::model::NameError| {
-                    status::invalid_field("model.alias", e.to_string())
-                })?)
+                Pick::Alias(alias.parse().map_err(|e: NameError| status::invalid_field("model.alias", e.to_string()))?)
             }
             Some(pb::model_selector::Pick::Version(number)) => Pick::Version(
                 Version::new(*number).ok_or_else(|| status::invalid_field("model.version", "must be 1 or greater"))?,
@@ -98,11 +134,8 @@ impl Ctr {
     }
 
     /// How many candidates the request has.
-    fn candidates(&self, said: Option<u32>, columns: &[Column]) -> Result<usize, Status> {
-        let count = match said {
-            Some(count) => count as usize,
-            None => columns.first().map_or(0, |column| column.values.rows()),
-        };
+    fn candidates(&self, count: Option<usize>) -> Result<usize, Status> {
+        let count = count.unwrap_or(0);
         if count == 0 {
             let reason =
                 "there are no candidates: send candidate columns, or candidate_count if the context says it all";
@@ -115,11 +148,57 @@ impl Ctr {
         }
         Ok(count)
     }
+
+    /// Runs the rows through the model; an error if there is none because every candidate is bad.
+    async fn score(&self, servable: Arc<CtrServable>, clock: Clock, encoded: Encoded) -> Result<Scored, Status> {
+        let Encoded { rows, rejected } = encoded;
+        if rows.len == 0 {
+            return Err(status::invalid(&EncodeError(rejected.into_iter().map(violation).collect())));
+        }
+        let now = Instant::now();
+        let scores = servable.score(rows, now, clock.deadline).await.map_err(|e| status::from_score(&e))?;
+        Ok(Scored { servable, clock, encode: now - clock.started, scores, scored: Instant::now(), rejected })
+    }
+
+    /// Measures the call; what every reply says.
+    fn finish(
+        &self,
+        scored: &Scored,
+        level: Level,
+        not_finite: usize,
+    ) -> (pb::ServedModel, Option<f64>, pb::StageTimings) {
+        let Scored { servable, clock, encode, scores, scored, .. } = scored;
+        let reply = scored.elapsed();
+        self.metrics.stages(servable, *encode, scores, reply);
+        if not_finite > 0 {
+            servable.batcher().count_not_finite(not_finite);
+        }
+        let model = pb::ServedModel { name: servable.id.name.to_string(), version: servable.id.version.get() };
+        let timings = pb::StageTimings {
+            encode_ns: nanos(*encode),
+            queue_ns: nanos(scores.queue),
+            compute_ns: nanos(scores.compute),
+            reply_ns: nanos(reply),
+            total_ns: nanos(clock.started.elapsed()),
+            batch_rows: u32::try_from(scores.batch_rows).unwrap_or(u32::MAX),
+        };
+        (model, scores.outputs.variances.is_some().then(|| level.get()), timings)
+    }
+}
+
+/// Rows of a vocabulary mean something to one version only, so the caller must have named it.
+fn pinned(selector: Option<&pb::ModelSelector>, servable: &CtrServable) -> Result<(), Status> {
+    let exact = matches!(selector.and_then(|s| s.pick.as_ref()), Some(pb::model_selector::Pick::Version(_)));
+    if exact || !servable.spec.has_vocabulary() {
+        return Ok(());
+    }
+    let reason = "is required: the model has vocabularies, whose rows differ from version to version";
+    Err(status::invalid_field("model.version", reason))
 }
 
 /// The level of the reply's intervals.
-fn level(request: &pb::PredictCtrRequest, servable: &CtrServable) -> Result<Level, Status> {
-    match (request.interval_level, servable.default_level()) {
+fn level(asked: Option<f64>, servable: &CtrServable) -> Result<Level, Status> {
+    match (asked, servable.default_level()) {
         (Some(level), _) => Level::new(level),
         (None, Some(level)) => Ok(level),
         // No intervals, so any level will do.
@@ -130,50 +209,6 @@ fn level(request: &pb::PredictCtrRequest, servable: &CtrServable) -> Result<Leve
 
 fn violation(rejected: Rejected) -> Violation {
     Violation { field: format!("candidates[{:?}][{}]", rejected.field, rejected.candidate), reason: rejected.reason }
-}
-
-/// One prediction for each candidate: the scored ones in order, with the rejected ones in their places; and
-/// how many outputs are not finite.
-fn predictions(
-    candidates: usize,
-    rejected: Vec<Rejected>,
-    scores: &Scores,
-    level: Level,
-) -> (Vec<pb::CtrPrediction>, usize) {
-    use pb::candidate_error::Kind;
-    let outputs = &scores.outputs;
-    let mut rejected = rejected.into_iter().peekable();
-    let (mut row, mut not_finite) = (0, 0);
-    let mut predictions = Vec::with_capacity(candidates);
-    for candidate in 0..candidates {
-        if let Some(rejected) = rejected.next_if(|r| r.candidate == candidate) {
-            predictions.push(failed(Kind::InvalidFeature, rejected.field, rejected.reason));
-            continue;
-        }
-        let logit = outputs.logits[row];
-        let variance = outputs.variances.as_ref().map(|v| v[row]);
-        row += 1;
-        predictions.push(match estimate(logit, variance, level) {
-            Some(Estimate { ctr, bounds }) => pb::CtrPrediction {
-                ctr: Some(ctr),
-                ctr_lower: bounds.map(|(lower, _)| lower),
-                ctr_upper: bounds.map(|(_, upper)| upper),
-                error: None,
-            },
-            None => {
-                not_finite += 1;
-                let output = if logit.is_finite() { "logit_variance" } else { "logit" };
-                let reason = "the model's output is not a finite number: tell the model's owner".to_owned();
-                failed(Kind::ModelOutput, output.to_owned(), reason)
-            }
-        });
-    }
-    (predictions, not_finite)
-}
-
-fn failed(kind: pb::candidate_error::Kind, field: String, reason: String) -> pb::CtrPrediction {
-    let error = Some(pb::CandidateError { kind: kind.into(), field, reason });
-    pb::CtrPrediction { ctr: None, ctr_lower: None, ctr_upper: None, error }
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -3,3 +3,4 @@
 pub(crate) mod columns;
 pub(crate) mod ctr;
 pub(crate) mod health;
+mod predictions;

@@ -1,0 +1,212 @@
+//! Rows that the caller encoded: bytes into tensors, with every value checked.
+
+use super::{
+    encoder::{EncodeError, Violation},
+    sheet::{Encoded, Rejected, Rows, without_rejected},
+    spec::FeatureSpec,
+};
+
+/// A tensor in two parts: columns that hold for every candidate, and all others.
+#[derive(Debug, Clone, Copy)]
+pub struct SplitTensor<'a> {
+    /// Columns of the context, ascending.
+    pub context_columns: &'a [u32],
+    /// Their values, 4 bytes each, little-endian.
+    pub context: &'a [u8],
+    /// Values of the other columns, in ascending order, row after row.
+    pub candidates: &'a [u8],
+}
+
+/// Puts a caller's tensors together for the models of one feature spec.
+#[derive(Debug)]
+pub struct Assembler {
+    /// Least and greatest id of each slot.
+    bounds: Vec<(u32, u32)>,
+    /// Input name of each slot's and each column's feature, for errors.
+    slot_inputs: Vec<String>,
+    column_inputs: Vec<String>,
+}
+
+impl Assembler {
+    /// An assembler for `spec`.
+    #[must_use]
+    pub fn new(spec: &FeatureSpec) -> Self {
+        let bounds = spec.id_bounds().into_iter();
+        let narrow = |id: i64| u32::try_from(id).unwrap_or(u32::MAX);
+        Self {
+            bounds: bounds.map(|(low, high)| (narrow(low), narrow(high))).collect(),
+            slot_inputs: spec.slot_inputs(),
+            column_inputs: spec.column_inputs(),
+        }
+    }
+
+    /// The rows of `candidates` candidates: ids as uint32, dense as float32.
+    ///
+    /// # Errors
+    /// [`EncodeError`] when columns or lengths are wrong, or a value of the context.
+    pub fn assemble(&self, ids: SplitTensor, dense: SplitTensor, candidates: usize) -> Result<Encoded, EncodeError> {
+        let mut rows = Rows { len: candidates, ids: Vec::new(), dense: Vec::new() };
+        let ids_plan = Plan::new("ids", "slots", ids, self.bounds.len(), candidates)?;
+        let dense_plan = Plan::new("dense", "columns", dense, self.column_inputs.len(), candidates)?;
+        ids_plan.fill(ids, candidates, &mut rows.ids, |bytes| i64::from(u32::from_le_bytes(bytes)));
+        dense_plan.fill(dense, candidates, &mut rows.dense, f32::from_le_bytes);
+
+        let mut rejected = Vec::new();
+        let mut violations = Vec::new();
+        let mut fail = |row: usize, column: usize, from_context: &[bool], input: &str, reason: String| {
+            if from_context[column] {
+                // The same in every row: tell once.
+                if row == 0 {
+                    violations.push(Violation { field: format!("context[{input:?}]"), reason });
+                }
+            } else {
+                rejected.push(Rejected { candidate: row, field: input.to_owned(), reason });
+            }
+        };
+        for (row, ids) in rows.ids.chunks_exact(self.bounds.len().max(1)).enumerate() {
+            for (slot, (id, (low, high))) in ids.iter().zip(&self.bounds).enumerate() {
+                if *id < i64::from(*low) || *id > i64::from(*high) {
+                    let reason = format!("row {id} is not within the feature's rows, {low} to {high}");
+                    fail(row, slot, &ids_plan.from_context, &self.slot_inputs[slot], reason);
+                }
+            }
+        }
+        for (row, values) in rows.dense.chunks_exact(self.column_inputs.len().max(1)).enumerate() {
+            for (column, x) in values.iter().enumerate().filter(|(_, x)| !x.is_finite()) {
+                let reason = format!("{x} is not a finite number");
+                fail(row, column, &dense_plan.from_context, &self.column_inputs[column], reason);
+            }
+        }
+        if !violations.is_empty() {
+            return Err(EncodeError(violations));
+        }
+        Ok(without_rejected(rows, rejected))
+    }
+}
+
+/// Where each column of a tensor comes from.
+struct Plan {
+    from_context: Vec<bool>,
+}
+
+impl Plan {
+    fn new(name: &str, unit: &str, split: SplitTensor, width: usize, rows: usize) -> Result<Self, EncodeError> {
+        let fail = |field: String, reason: String| Err(EncodeError(vec![Violation { field, reason }]));
+        let mut from_context = vec![false; width];
+        let mut last = None;
+        for &column in split.context_columns {
+            let Some(taken) = from_context.get_mut(column as usize) else {
+                return fail(
+                    format!("context_{unit}"),
+                    format!("names {column}, the model has {width} {unit} of {name}"),
+                );
+            };
+            if last.is_some_and(|last| last >= column) {
+                return fail(format!("context_{unit}"), "must be ascending".to_owned());
+            }
+            *taken = true;
+            last = Some(column);
+        }
+        let shared = split.context_columns.len();
+        let parts = [("context", split.context, shared), ("candidate", split.candidates, rows * (width - shared))];
+        for (part, bytes, values) in parts {
+            if bytes.len() != values * 4 {
+                return fail(format!("{part}_{name}"), format!("has {} bytes, needs {}", bytes.len(), values * 4));
+            }
+        }
+        Ok(Self { from_context })
+    }
+
+    /// Appends `rows` rows to `out`. Lengths have been checked.
+    fn fill<T: Copy>(&self, split: SplitTensor, rows: usize, out: &mut Vec<T>, read: impl Fn([u8; 4]) -> T) {
+        let (context, _) = split.context.as_chunks::<4>();
+        let (candidates, _) = split.candidates.as_chunks::<4>();
+        let mut own = candidates.iter().map(|bytes| read(*bytes));
+        if context.is_empty() {
+            out.extend(own);
+            return;
+        }
+        let shared: Vec<T> = context.iter().map(|bytes| read(*bytes)).collect();
+        out.reserve(rows * self.from_context.len());
+        for _ in 0..rows {
+            let mut shared = shared.iter().copied();
+            out.extend(self.from_context.iter().filter_map(|from| if *from { shared.next() } else { own.next() }));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn assembler() -> Assembler {
+        Assembler {
+            bounds: vec![(0, 9), (10, 19), (20, 29)],
+            slot_inputs: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            column_inputs: ["x", "y"].map(str::to_owned).to_vec(),
+        }
+    }
+
+    fn le<const N: usize>(values: [u32; N]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    fn floats<const N: usize>(values: [f32; N]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    fn split<'a>(context_columns: &'a [u32], context: &'a [u8], candidates: &'a [u8]) -> SplitTensor<'a> {
+        SplitTensor { context_columns, context, candidates }
+    }
+
+    #[test]
+    fn the_context_takes_its_columns_in_every_row() {
+        let (context, candidates) = (le([15]), le([1, 21, 2, 22]));
+        let (x, y) = (floats([0.5]), floats([1.0, 2.0]));
+        let got = assembler().assemble(split(&[1], &context, &candidates), split(&[0], &x, &y), 2).unwrap();
+        assert_eq!(got.rows.ids, [1, 15, 21, 2, 15, 22]);
+        assert_eq!(got.rows.dense, [0.5, 1.0, 0.5, 2.0]);
+        let everything = (le([1, 15, 21]), floats([0.5, 1.0]));
+        let ids = split(&[0, 1, 2], &everything.0, &[]);
+        let got = assembler().assemble(ids, split(&[0, 1], &everything.1, &[]), 3).unwrap();
+        assert_eq!((got.rows.len, got.rows.ids.len()), (3, 9));
+        let (ids, dense) = (le([1, 15, 21]), floats([0.5, 1.0]));
+        let got = assembler().assemble(split(&[], &[], &ids), split(&[], &[], &dense), 1).unwrap();
+        assert_eq!((got.rows.ids, got.rows.dense), (vec![1, 15, 21], vec![0.5, 1.0]));
+    }
+
+    #[test]
+    fn a_bad_value_is_its_candidates_error_and_in_the_context_the_requests() {
+        let ids = le([1, 15, 21, 1, 9, 21, 1, 15, u32::MAX]);
+        let dense = floats([0.0, 0.0, f32::NAN, 0.0, 0.0, 0.0]);
+        let got = assembler().assemble(split(&[], &[], &ids), split(&[], &[], &dense), 3).unwrap();
+        assert_eq!(got.rows.ids, [1, 15, 21]);
+        let fields: Vec<_> = got.rejected.iter().map(|r| (r.candidate, r.field.as_str())).collect();
+        assert_eq!(fields, [(1, "b"), (2, "c")]);
+        assert!(got.rejected[0].reason.contains("row 9 is not within the feature's rows, 10 to 19"));
+
+        let (context, candidates, dense) = (le([20]), le([1, 21, 2, 22]), floats([0.0; 4]));
+        let ids = split(&[1], &context, &candidates);
+        let error = assembler().assemble(ids, split(&[], &[], &dense), 2).unwrap_err();
+        assert_eq!(error.0.len(), 1);
+        assert_eq!(error.0[0].field, "context[\"b\"]");
+    }
+
+    #[test]
+    fn wrong_columns_and_lengths_are_named() {
+        let (ids, dense) = (le([1, 15, 21]), floats([0.5, 1.0]));
+        let good = split(&[], &[], &dense);
+        let cases = [
+            (split(&[3], &[], &ids), good, "context_slots: names 3, the model has 3 slots of ids"),
+            (split(&[1, 1], &[], &ids), good, "context_slots: must be ascending"),
+            (split(&[1], &[], &ids), good, "context_ids: has 0 bytes, needs 4"),
+            (split(&[], &[], &ids[1..]), good, "candidate_ids: has 11 bytes, needs 12"),
+            (split(&[], &[], &ids), split(&[], &[], &[]), "candidate_dense: has 0 bytes, needs 8"),
+        ];
+        for (ids, dense, expect) in cases {
+            let error = assembler().assemble(ids, dense, 1).unwrap_err();
+            assert_eq!(error.to_string(), expect);
+        }
+    }
+}

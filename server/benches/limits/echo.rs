@@ -1,0 +1,44 @@
+//! A tonic server that answers without thinking: what gRPC itself costs.
+
+use aibuyer_proto::serving::v1::{
+    self as pb,
+    ctr_service_server::{CtrService, CtrServiceServer},
+};
+use tonic::{Request, Response, Status};
+
+struct Echo;
+
+#[tonic::async_trait]
+impl CtrService for Echo {
+    async fn predict_ctr(
+        &self,
+        request: Request<pb::PredictCtrRequest>,
+    ) -> Result<Response<pb::PredictCtrResponse>, Status> {
+        let rows = request.get_ref().candidates[1].values.as_ref().map_or(0, |v| match v {
+            pb::column::Values::Strings(v) => v.values.len(),
+            _ => 0,
+        });
+        let one = pb::CtrPrediction { ctr: Some(0.01), ctr_lower: Some(0.005), ctr_upper: Some(0.02), error: None };
+        Ok(Response::new(pb::PredictCtrResponse { predictions: vec![one; rows], ..Default::default() }))
+    }
+
+    async fn predict_ctr_encoded(
+        &self,
+        request: Request<pb::PredictCtrEncodedRequest>,
+    ) -> Result<Response<pb::PredictCtrEncodedResponse>, Status> {
+        let rows = request.get_ref().candidate_count as usize;
+        Ok(Response::new(pb::PredictCtrEncodedResponse {
+            ctr: vec![0.01; rows],
+            ctr_lower: vec![0.005; rows],
+            ctr_upper: vec![0.02; rows],
+            ..Default::default()
+        }))
+    }
+}
+
+/// Serves until killed.
+pub(crate) fn serve(address: &str) {
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = tonic::transport::Server::builder().tcp_nodelay(true).add_service(CtrServiceServer::new(Echo));
+    tokio.block_on(server.serve(address.parse().unwrap())).unwrap();
+}
