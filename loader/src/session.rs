@@ -1,6 +1,7 @@
 //! What a lane needs of an inference runtime.
 
 use aibuyer_domain::model::Signature;
+use prost::bytes::Bytes;
 
 /// Inputs of one run, row after row.
 #[derive(Debug, Clone, Copy)]
@@ -41,9 +42,9 @@ pub trait Session: Send {
 
 /// Opens sessions.
 pub trait Runtime: Send + Sync {
-    /// Opens a session on a model file's content.
+    /// Opens sessions on a model file's content; they may share its weights.
     ///
     /// # Errors
     /// [`RunError`] when the runtime cannot read the model.
-    fn open(&self, model: &[u8]) -> Result<Box<dyn Session>, RunError>;
+    fn open(&self, model: &Bytes, sessions: usize) -> Result<Vec<Box<dyn Session>>, RunError>;
 }

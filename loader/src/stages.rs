@@ -14,6 +14,7 @@ use aibuyer_domain::{
     ctr::{Calibration, Encoder, FeatureSpec, Rows, Vocabulary, golden},
     model::{ArtifactStore, ServableId},
 };
+use prost::bytes::Bytes;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -202,12 +203,9 @@ impl Verified {
     /// # Errors
     /// [`LoadError::Open`] or [`LoadError::Signature`].
     pub fn open(mut self, runtime: &dyn Runtime, lanes: usize) -> Result<Opened, LoadError> {
-        let model = std::mem::take(&mut self.model);
-        let mut sessions = Vec::with_capacity(lanes);
-        for _ in 0..lanes {
-            let open = runtime.open(&model);
-            sessions.push(open.map_err(|source| LoadError::Open { file: self.spec.model.file.clone(), source })?);
-        }
+        let model = Bytes::from(std::mem::take(&mut self.model));
+        let opened = runtime.open(&model, lanes);
+        let sessions = opened.map_err(|source| LoadError::Open { file: self.spec.model.file.clone(), source })?;
         for session in &sessions {
             if let Some(reason) = self.spec.signature().mismatch(&session.signature()) {
                 return Err(LoadError::Signature(reason));

@@ -77,7 +77,8 @@ impl Ceiling {
         let id = ServableId { name: model.parse().unwrap(), version: Version::new(1).unwrap() };
         let fetched = Fetched::local(id, folder(model));
         let warmed = fetched.verify().unwrap().open(&self.runtime, LANES).unwrap().warm(batch).unwrap();
-        let rows = Arc::new(warmed.verified.encoder.encode(&[], &[], batch).unwrap().rows);
+        let spec = &warmed.verified.spec;
+        let rows = Arc::new(requests::random_rows(&spec.id_bounds(), spec.columns(), batch));
         let barrier = Arc::new(Barrier::new(LANES));
         let threads: Vec<_> = warmed
             .sessions

@@ -6,6 +6,7 @@
 
 mod library;
 mod session;
+mod weights;
 
 pub use library::{FindError, find};
 pub use session::{OnnxRuntime, StartError};

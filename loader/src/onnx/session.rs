@@ -10,6 +10,9 @@ use ort::{
     value::{Outlet, TensorRef, ValueType},
 };
 
+use prost::bytes::Bytes;
+
+use super::weights::{self, Weight};
 use crate::session::{Inputs, Outputs, RunError, Runtime, Session};
 
 /// ONNX Runtime, loaded into this process.
@@ -55,23 +58,33 @@ impl OnnxRuntime {
 }
 
 impl Runtime for OnnxRuntime {
-    fn open(&self, model: &[u8]) -> Result<Box<dyn Session>, RunError> {
+    fn open(&self, model: &Bytes, sessions: usize) -> Result<Vec<Box<dyn Session>>, RunError> {
+        let open = || -> ort::Result<Vec<Box<dyn Session>>> {
+            let weights = weights::large(model)?;
+            (0..sessions).map(|_| Ok(Box::new(self.session(model, &weights)?) as Box<dyn Session>)).collect()
+        };
+        open().map_err(|e| RunError(e.to_string()))
+    }
+}
+
+impl OnnxRuntime {
+    fn session(&self, model: &Bytes, weights: &[Weight]) -> ort::Result<OnnxSession> {
         // N sessions of one thread beat one session of N threads from 32 rows on, and a spinning pool would
         // steal the lanes' own cores.
-        let build = || -> ort::Result<session::Session> {
-            session::Session::builder(&self.environment)?
-                .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(1)?
-                .with_inter_threads(1)?
-                .with_intra_op_spinning(false)?
-                .commit_from_memory(model)
-        };
-        let session = build().map_err(|e| RunError(e.to_string()))?;
+        let mut builder = session::Session::builder(&self.environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?;
+        for (name, value) in weights {
+            builder = builder.with_initializer(name, Arc::clone(value))?;
+        }
+        let session = builder.commit_from_memory(model)?;
         let signature = Signature {
             inputs: session.inputs().iter().map(info).collect(),
             outputs: session.outputs().iter().map(info).collect(),
         };
-        Ok(Box::new(OnnxSession { session, signature }))
+        Ok(OnnxSession { session, signature, _weights: weights.to_vec() })
     }
 }
 
@@ -97,6 +110,8 @@ fn info(outlet: &Outlet) -> TensorInfo {
 struct OnnxSession {
     session: session::Session,
     signature: Signature,
+    /// Dropped after the session that uses them.
+    _weights: Vec<Weight>,
 }
 
 impl OnnxSession {

@@ -1,5 +1,6 @@
 //! The requests that the load is made of.
 
+use aibuyer_domain::ctr::Rows;
 use aibuyer_proto::serving::v1 as pb;
 
 /// How features travel.
@@ -32,9 +33,9 @@ pub(crate) enum AnyRequest {
 const HEADLINE: [&str; 12] =
     ["a", "dog", "learns", "to", "fly", "and", "nobody", "in", "town", "is", "surprised", "now"];
 /// Of `ctr-criteo-shape`: hashed ids and numbers of a row, and table rows of each id.
-const IDS: usize = 26;
+const IDS: i64 = 26;
 const NUMBERS: usize = 13;
-const ROWS: usize = 38_462;
+const ROWS: i64 = 38_462;
 
 impl Scenario {
     /// The request that every caller sends.
@@ -76,23 +77,41 @@ fn named(model: &str, candidates: usize) -> pb::PredictCtrRequest {
     }
 }
 
-/// Rows spread over the whole table, as skewed traffic never is: the caches' worst case.
-fn encoded(model: &str, candidates: usize) -> pb::PredictCtrEncodedRequest {
-    let mut seed = 7_u32;
-    let mut random = move || {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        seed >> 8
-    };
-    let (mut ids, mut dense) = (Vec::new(), Vec::new());
-    for _ in 0..candidates {
-        for slot in 0..IDS {
-            let row = slot * ROWS + 2 + random() as usize % (ROWS - 2);
-            ids.extend(u32::try_from(row).unwrap().to_le_bytes());
-        }
-        for _ in 0..NUMBERS {
-            dense.extend((random() as f32 / 8e6 - 1.0).to_le_bytes());
-        }
+/// Numbers that spread: caches meet their worst case, as skewed traffic never is.
+struct Random(u32);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.0 >> 8
     }
+
+    fn id(&mut self, low: u32, high: u32) -> u32 {
+        low + self.next() % (high - low + 1)
+    }
+
+    fn dense(&mut self) -> f32 {
+        self.next() as f32 / 8e6 - 1.0
+    }
+}
+
+/// Rows within the bounds of each slot.
+pub(crate) fn random_rows(bounds: &[(i64, i64)], columns: usize, rows: usize) -> Rows {
+    let mut random = Random(7);
+    let narrow = |id: i64| u32::try_from(id).unwrap();
+    let mut all = Rows { len: rows, ..Rows::default() };
+    for _ in 0..rows {
+        all.ids.extend(bounds.iter().map(|(low, high)| i64::from(random.id(narrow(*low), narrow(*high)))));
+        all.dense.extend((0..columns).map(|_| random.dense()));
+    }
+    all
+}
+
+fn encoded(model: &str, candidates: usize) -> pb::PredictCtrEncodedRequest {
+    let bounds: Vec<(i64, i64)> = (0..IDS).map(|slot| (slot * ROWS, (slot + 1) * ROWS - 1)).collect();
+    let rows = random_rows(&bounds, NUMBERS, candidates);
+    let ids: Vec<u8> = rows.ids.iter().flat_map(|id| u32::try_from(*id).unwrap().to_le_bytes()).collect();
+    let dense: Vec<u8> = rows.dense.iter().flat_map(|x| x.to_le_bytes()).collect();
     pb::PredictCtrEncodedRequest {
         model: selector(model),
         candidate_count: u32::try_from(candidates).unwrap(),
