@@ -33,8 +33,8 @@ lint: .venv/ready ## Check format, lints, docs and the API's .proto files
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-	@.venv/bin/ruff format --check --quiet examples
-	@.venv/bin/ruff check --quiet examples
+	@.venv/bin/ruff format --check --quiet --config examples/ruff.toml examples loadtest
+	@.venv/bin/ruff check --quiet --config examples/ruff.toml examples loadtest
 	@.venv/bin/buf lint proto
 	@echo "lint: clean"
 

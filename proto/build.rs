@@ -4,10 +4,11 @@ use std::{env, error::Error, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 1] = ["aibuyer/serving/v1/ctr.proto"];
+const FILES: [&str; 2] = ["aibuyer/serving/v1/ctr.proto", "inference/open_inference.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=aibuyer");
+    println!("cargo:rerun-if-changed=inference");
     let descriptors = protox::compile(FILES, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;

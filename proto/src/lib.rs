@@ -13,5 +13,11 @@ pub mod serving {
     }
 }
 
+/// The Open Inference Protocol, version 2, as KServe, Triton and MLServer speak it.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod inference {
+    tonic::include_proto!("inference");
+}
+
 /// Encoded `FileDescriptorSet` of every service in this crate, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use aibuyer_loader::serving_map::Serving;
-use aibuyer_proto::serving::v1::ctr_service_server::CtrServiceServer;
+use aibuyer_proto::{
+    inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+    serving::v1::ctr_service_server::CtrServiceServer,
+};
 use tonic::{
     service::Routes,
     transport::server::{Router, Server},
@@ -16,7 +19,7 @@ use crate::{
     layers::{deadline::DeadlineLayer, observe::ObserveLayer, oversize::OversizeLayer},
     metrics::Metrics,
     readiness::Readiness,
-    services::{ctr::Ctr, health::Health},
+    services::{ctr::Ctr, health::Health, open_inference::OpenInference},
 };
 
 /// All layers, innermost first.
@@ -34,6 +37,14 @@ pub(crate) fn build(
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let open_inference = OpenInference {
+        serving: serving.clone(),
+        readiness: readiness.clone(),
+        max_rows: config.max_candidates,
+        default_deadline: config.default_deadline,
+    };
+    let open_inference =
+        GrpcInferenceServiceServer::new(open_inference).max_decoding_message_size(config.max_message_bytes);
     let health = Health { serving: serving.clone(), readiness };
     let ctr = Ctr {
         serving,
@@ -43,6 +54,7 @@ pub(crate) fn build(
     };
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
     let routes = Routes::new(ctr)
+        .add_service(open_inference)
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);

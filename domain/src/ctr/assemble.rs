@@ -1,4 +1,4 @@
-//! Rows that the caller encoded: bytes into tensors, with every value checked.
+//! Rows that the caller encoded: bytes into tensors, and every value checked.
 
 use super::{
     encoder::{EncodeError, Violation},
@@ -51,30 +51,16 @@ impl Assembler {
         ids_plan.fill(ids, candidates, &mut rows.ids, |bytes| i64::from(u32::from_le_bytes(bytes)));
         dense_plan.fill(dense, candidates, &mut rows.dense, f32::from_le_bytes);
 
-        let mut rejected = Vec::new();
         let mut violations = Vec::new();
-        let mut fail = |row: usize, column: usize, from_context: &[bool], input: &str, reason: String| {
-            if from_context[column] {
-                // The same in every row: tell once.
-                if row == 0 {
-                    violations.push(Violation { field: format!("context[{input:?}]"), reason });
-                }
-            } else {
-                rejected.push(Rejected { candidate: row, field: input.to_owned(), reason });
-            }
-        };
-        for (row, ids) in rows.ids.chunks_exact(self.bounds.len().max(1)).enumerate() {
-            for (slot, (id, (low, high))) in ids.iter().zip(&self.bounds).enumerate() {
-                if *id < i64::from(*low) || *id > i64::from(*high) {
-                    let reason = format!("row {id} is not within the feature's rows, {low} to {high}");
-                    fail(row, slot, &ids_plan.from_context, &self.slot_inputs[slot], reason);
-                }
-            }
-        }
-        for (row, values) in rows.dense.chunks_exact(self.column_inputs.len().max(1)).enumerate() {
-            for (column, x) in values.iter().enumerate().filter(|(_, x)| !x.is_finite()) {
-                let reason = format!("{x} is not a finite number");
-                fail(row, column, &dense_plan.from_context, &self.column_inputs[column], reason);
+        let mut rejected = Vec::new();
+        for Fault { rejected: fault, tensor, column } in self.faults(&rows) {
+            let plan = if tensor == Tensor::Ids { &ids_plan } else { &dense_plan };
+            if !plan.from_context[column] {
+                rejected.push(fault);
+            } else if fault.candidate == 0 {
+                // The same in every row: told once.
+                let Rejected { field, reason, .. } = fault;
+                violations.push(Violation { field: format!("context[{field:?}]"), reason });
             }
         }
         if !violations.is_empty() {
@@ -82,6 +68,49 @@ impl Assembler {
         }
         Ok(without_rejected(rows, rejected))
     }
+
+    /// The first value that the model must not see; `None` if all are good.
+    #[must_use]
+    pub fn check(&self, rows: &Rows) -> Option<Rejected> {
+        self.faults(rows).next().map(|fault| fault.rejected)
+    }
+
+    /// Every value outside its bounds: ONNX Runtime takes negative ids without a word, and one bad id fails
+    /// everybody's batch.
+    fn faults<'a>(&'a self, rows: &'a Rows) -> impl Iterator<Item = Fault> + 'a {
+        let ids = rows.ids.chunks_exact(self.bounds.len().max(1)).enumerate().flat_map(move |(row, ids)| {
+            let slots = ids.iter().zip(&self.bounds).enumerate();
+            let bad = slots.filter(|(_, (id, (low, high)))| **id < i64::from(*low) || **id > i64::from(*high));
+            bad.map(move |(column, (id, (low, high)))| {
+                let reason = format!("row {id} is not within the feature's rows, {low} to {high}");
+                let rejected = Rejected { candidate: row, field: self.slot_inputs[column].clone(), reason };
+                Fault { rejected, tensor: Tensor::Ids, column }
+            })
+        });
+        let dense =
+            rows.dense.chunks_exact(self.column_inputs.len().max(1)).enumerate().flat_map(move |(row, values)| {
+                let bad = values.iter().enumerate().filter(|(_, x)| !x.is_finite());
+                bad.map(move |(column, x)| {
+                    let reason = format!("{x} is not a finite number");
+                    let rejected = Rejected { candidate: row, field: self.column_inputs[column].clone(), reason };
+                    Fault { rejected, tensor: Tensor::Dense, column }
+                })
+            });
+        ids.chain(dense)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tensor {
+    Ids,
+    Dense,
+}
+
+/// A value that the model must not see.
+struct Fault {
+    rejected: Rejected,
+    tensor: Tensor,
+    column: usize,
 }
 
 /// Where each column of a tensor comes from.

@@ -3,4 +3,5 @@
 pub(crate) mod columns;
 pub(crate) mod ctr;
 pub(crate) mod health;
+pub(crate) mod open_inference;
 mod predictions;
