@@ -73,14 +73,11 @@ def main() -> None:
         ("every feature missing", {}),
         (
             "every feature",
-            {f"i{i + 1}": i for i in range(NUMBERS)}
-            | {f"c{i + 1}": f"v{i}" for i in range(IDS)},
+            {f"i{i + 1}": i for i in range(NUMBERS)} | {f"c{i + 1}": f"v{i}" for i in range(IDS)},
         ),
     ]
     graph = onnx_graph.build(model, variance, tau2=0.01)
-    artifact.write(
-        out, artifact.Contents(Built(document, {}), graph, calibration, golden)
-    )
+    artifact.write(out, artifact.Contents(Built(document, {}), graph, calibration, golden))
     print(f"{out}: {(out / 'model.onnx').stat().st_size / 1e6:.0f} MB")
 
 

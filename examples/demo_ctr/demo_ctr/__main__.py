@@ -8,12 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from demo_ctr import client, picture, scenario, server, stubs, text, verdict
-from demo_ctr.errors import DemoError
-from demo_ctr.scenario import Scenario
 from train_ctr import open_bandit
 from train_ctr.console import Progress
 from train_ctr.dataset import DataError
+
+from demo_ctr import client, picture, scenario, server, stubs, text, verdict
+from demo_ctr.errors import DemoError
+from demo_ctr.scenario import Scenario
 
 SAMPLE_CACHE = stubs.REPOSITORY / ".cache" / "open-bandit"
 

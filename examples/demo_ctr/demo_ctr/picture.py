@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-
-from demo_ctr.scenario import Scenario
-from demo_ctr.verdict import Verdict
 from train_ctr.interval import ctr_interval
 from train_ctr.plots import COLOURS, draw_calibration, tidy
 from train_ctr.variance import UnitOutcomes
+
+from demo_ctr.scenario import Scenario
+from demo_ctr.verdict import Verdict
 
 SAMPLE = 60
 LEVEL = 0.9

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo_ctr.errors import DemoError
 from train_ctr import artifact, experiment, open_bandit, spec, upworthy
 from train_ctr.dataset import Part
 from train_ctr.encoder import read_vocabularies
+
+from demo_ctr.errors import DemoError
 
 # The split that the committed model was trained on.
 UPWORTHY_SEED = 7

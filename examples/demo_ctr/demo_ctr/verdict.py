@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
-from demo_ctr.client import Replies
-from demo_ctr.scenario import Scenario
 from train_ctr.dataset import Part
 from train_ctr.deepfm import Batch
 from train_ctr.encoder import Encoder
@@ -17,6 +14,9 @@ from train_ctr.interval import recover_logits
 from train_ctr.metrics import Quality, quality
 from train_ctr.session import Session
 from train_ctr.variance import UnitOutcomes, by_unit
+
+from demo_ctr.client import Replies
+from demo_ctr.scenario import Scenario
 
 LOGIT_TOLERANCE = 1e-6
 VARIANCE_RELATIVE_TOLERANCE = 1e-3

@@ -1,5 +1,4 @@
 import pytest
-
 from demo_ctr import stubs
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-
 from demo_ctr import stubs
 from train_ctr.encoder import Encoder
 from train_ctr.interval import ctr_interval

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from demo_ctr import __main__ as demo
 from demo_ctr import client, server, stubs
 from demo_ctr.errors import DemoError

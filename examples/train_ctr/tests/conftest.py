@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import synthetic
-
 from train_ctr import upworthy
 from train_ctr.experiment import Experiment, run
 

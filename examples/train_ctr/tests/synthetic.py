@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from train_ctr.upworthy import Creative
 
 WORDS = [f"word{i}" for i in range(60)]

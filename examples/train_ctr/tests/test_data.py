@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import synthetic
-
 from train_ctr import open_bandit, upworthy
 from train_ctr.dataset import DataError
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from train_ctr.encoder import EncodeError, Encoder
 from train_ctr.hashing import hash64
 

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from train_ctr.interval import ctr_interval, recover_logits
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from train_ctr.metrics import auc, auc_standard_error, calibration_bins, quality
 
 

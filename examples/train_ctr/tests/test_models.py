@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from train_ctr.deepfm import Batch, DeepFM, Regularization
 from train_ctr.layout import FieldRows, TableLayout
 from train_ctr.linear import Linear

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import synthetic
-
 from train_ctr import artifact, plots, report, upworthy
 from train_ctr.experiment import Experiment, run
 from train_ctr.self_check import ArtifactError, check_artifact

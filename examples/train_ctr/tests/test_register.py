@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from train_ctr import register
 from train_ctr.self_check import check_artifact
 

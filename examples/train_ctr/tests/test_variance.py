@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from train_ctr import variance
 from train_ctr.coverage import cluster_standard_error, predictive_coverage, predictive_steps, raw_share
 from train_ctr.deepfm import Batch

@@ -136,7 +136,7 @@ async fn wrong_tensors_are_refused_by_name() {
                 r.outputs.push(pb::model_infer_request::InferRequestedOutputTensor {
                     name: "p".to_owned(),
                     ..Default::default()
-                })
+                });
             }),
             Code::InvalidArgument,
             "no output \"p\"; it has logit, logit_variance",
