@@ -45,10 +45,13 @@ demo: onnxruntime .venv/ready ## Score real held-out creatives over gRPC (CSV=..
 	    --server target/release/aibuyer-server --models models --out out/demo $(if $(CSV),--csv $(CSV))
 
 .PHONY: train
-train: .venv/ready ## Train the demo model anew (CSV=... required)
-	@[ -n "$(CSV)" ] || { echo "make train needs CSV=<Upworthy exploratory packages>; see examples/train_ctr/README.md"; exit 1; }
+train: csv .venv/ready ## Train the demo model anew (CSV=... required)
 	@PYTHONPATH=examples/train_ctr .venv/bin/python -m train_ctr upworthy \
 	    --csv $(CSV) --out models/ctr-upworthy/1 --report out/train
+
+.PHONY: csv
+csv:
+	@[ -n "$(CSV)" ] || { echo "make train needs CSV=<Upworthy exploratory packages>; see examples/train_ctr/README.md"; exit 1; }
 
 .PHONY: bench
 bench: onnxruntime .venv/ready ## Requests/s, latency and CPU beside ONNX Runtime in process and a bare tonic server

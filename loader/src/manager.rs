@@ -118,16 +118,18 @@ struct Model {
 impl Model {
     /// The registry no longer knows the model: what serves goes on, what never did is forgotten. Whether
     /// anything is left.
-    fn disappeared(&mut self) -> bool {
+    fn disappeared(&mut self, name: &ModelName) -> bool {
+        tracing::warn!(model = %name, "no longer in the registry; what serves of it keeps serving");
         self.standing.retain(|_, s| matches!(s.phase, Phase::Ready | Phase::Draining));
         self.desired.versions.retain(|version, _| self.standing.contains_key(version));
+        self.desired.fallback.clear();
         !self.standing.is_empty()
     }
 }
 
 impl Worker {
     fn take(&mut self, desired: DesiredState) {
-        self.models.retain(|name, model| desired.models.contains_key(name) || model.disappeared());
+        self.models.retain(|name, model| desired.models.contains_key(name) || model.disappeared(name));
         for (name, desired) in desired.models {
             let model = self.models.entry(name).or_default();
             for version in desired.versions.keys() {
@@ -139,6 +141,7 @@ impl Worker {
             // A version that is no longer wanted and never served is forgotten.
             model.standing.retain(|version, standing| {
                 desired.versions.contains_key(version)
+                    || desired.fallback.contains_key(version)
                     || matches!(standing.phase, Phase::Ready | Phase::Draining | Phase::Loading)
             });
             model.desired = desired;
@@ -176,7 +179,8 @@ impl Worker {
 
     fn load(&mut self, id: &ServableId) {
         let Some(model) = self.models.get_mut(&id.name) else { return };
-        let revision = model.desired.versions.get(&id.version).copied().unwrap_or_default();
+        let DesiredModel { versions, fallback, .. } = &model.desired;
+        let revision = versions.get(&id.version).or(fallback.get(&id.version)).copied().unwrap_or_default();
         let attempts = match model.standing.get(&id.version) {
             Some(Standing { phase: Phase::Failed(failure), revision: tried }) if *tried == revision => failure.attempts,
             _ => 0,
@@ -199,7 +203,7 @@ impl Worker {
                 let (check, reason) = (error.check(), error.to_string());
                 tracing::error!(
                     model = %id.name, version = %id.version, check, %reason, attempts, retry_in = ?pause,
-                    "version refused; what serves keeps serving"
+                    "version refused; it is retried by itself"
                 );
                 Phase::Failed(Failure { check, reason, attempts, retry_at: Instant::now() + pause })
             }

@@ -53,9 +53,10 @@ pub enum Action {
 pub fn routes(desired: &DesiredModel, standing: &BTreeMap<Version, Standing>, before: &Routes) -> Routes {
     let ready = |v: &Version| standing.get(v).is_some_and(|s| s.phase == Phase::Ready);
     let settle = |wanted: Version, before: Option<Version>| Some(wanted).filter(&ready).or(before.filter(&ready));
+    let stand_in = || desired.fallback.keys().rev().copied().find(&ready);
     Routes {
         default: match desired.default {
-            Some(wanted) => settle(wanted, before.default),
+            Some(wanted) => settle(wanted, before.default).or_else(stand_in),
             // Without aliases there is always a default, so this is a model whose `champion` was removed.
             None if desired.aliases.is_empty() => before.default.filter(ready),
             None => None,
@@ -95,6 +96,11 @@ pub fn next_action(
             return Some(Action::Load(version));
         }
     }
+    // Nothing answers and every wanted version has been tried: the greatest older one that loads stands in.
+    let none_ready = !standing.values().any(|s| matches!(s.phase, Phase::Ready | Phase::Loading));
+    if none_ready && let Some((version, _)) = desired.fallback.iter().rev().find(|(v, revision)| due(v, **revision)) {
+        return Some(Action::Load(*version));
+    }
     let replaced = desired.versions.keys().any(|v| standing.get(v).is_some_and(|s| s.phase == Phase::Ready));
     standing
         .iter()
@@ -125,6 +131,7 @@ mod tests {
     fn desired(versions: &[u64], aliases: &[(&str, u64)], default: Option<u64>) -> DesiredModel {
         DesiredModel {
             versions: versions.iter().map(|n| (v(*n), Revision(1))).collect(),
+            fallback: BTreeMap::new(),
             aliases: aliases.iter().map(|(a, n)| (a.parse().unwrap(), v(*n))).collect(),
             default: default.map(v),
         }
@@ -166,6 +173,24 @@ mod tests {
             let routes = routes(desired, &standing, &Routes { default: Some(v(1)), ..Routes::default() });
             assert_eq!(next_action(desired, &standing, &routes, now), expect, "{name}");
         }
+    }
+
+    #[test]
+    fn an_older_version_stands_in_until_a_wanted_one_is_ready() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(9);
+        let wanted =
+            DesiredModel { fallback: [(v(1), Revision(1)), (v(2), Revision(1))].into(), ..desired(&[3], &[], Some(3)) };
+        let act = |phases: &[(u64, Phase)]| {
+            let standing = standing(phases);
+            let routes = routes(&wanted, &standing, &Routes::default());
+            (routes.default, next_action(&wanted, &standing, &routes, now))
+        };
+        assert_eq!(act(&[]), (None, Some(Action::Load(v(3)))));
+        assert_eq!(act(&[(3, failed(later))]), (None, Some(Action::Load(v(2)))));
+        assert_eq!(act(&[(2, failed(later)), (3, failed(later))]), (None, Some(Action::Load(v(1)))));
+        assert_eq!(act(&[(2, Phase::Ready), (3, failed(later))]), (Some(v(2)), None));
+        assert_eq!(act(&[(2, Phase::Ready), (3, Phase::Ready)]), (Some(v(3)), Some(Action::Drain(v(2)))));
     }
 
     #[test]

@@ -12,7 +12,11 @@ use aibuyer_domain::{
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::{phase::Phase, policy::Routes, servable::CtrServable};
+use crate::{
+    phase::{Failure, Phase},
+    policy::Routes,
+    servable::CtrServable,
+};
 
 /// All models that the engine knows.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +71,7 @@ pub enum ResolveError {
     NotReady {
         /// The model.
         name: ModelName,
-        /// Phases of its versions.
+        /// What became of the version that was asked for.
         state: String,
     },
 }
@@ -117,7 +121,7 @@ impl ServingMap {
         };
         match version.and_then(|v| model.versions.get(&v)?.servable.clone()) {
             Some(servable) => Ok(servable),
-            None if wanted => Err(model.not_ready(name)),
+            None if wanted => Err(ResolveError::NotReady { name: name.clone(), state: model.state(pick) }),
             None => Err(unknown(aliases(&model.wanted))),
         }
     }
@@ -140,13 +144,22 @@ impl ModelEntry {
         !self.versions.values().any(|v| matches!(v.phase, Phase::Pending | Phase::Loading))
     }
 
-    fn not_ready(&self, name: &ModelName) -> ResolveError {
-        let state = |(version, entry): (&Version, &VersionEntry)| match &entry.phase {
-            Phase::Failed(failure) => format!("version {version} failed: {}", failure.reason),
-            phase => format!("version {version} is {phase}"),
+    /// Why a pick has no answer: what became of the version that it leads to.
+    #[must_use]
+    pub fn state(&self, pick: &Pick) -> String {
+        let version = match pick {
+            Pick::Default => self.wanted.default,
+            Pick::Alias(alias) => self.wanted.aliases.get(alias).copied(),
+            Pick::Version(version) => Some(*version),
         };
-        let states: Vec<String> = self.versions.iter().map(state).collect();
-        ResolveError::NotReady { name: name.clone(), state: states.join("; ") }
+        let Some(version) = version else { return format!("it has no {pick}") };
+        match self.versions.get(&version).map(|entry| &entry.phase) {
+            None => format!("{pick} leads to version {version}, which has no files"),
+            Some(Phase::Failed(Failure { check, reason, .. })) => {
+                format!("version {version} failed the {check} check: {reason}")
+            }
+            Some(phase) => format!("version {version} is {phase}"),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A folder of models: `<root>/<name>/<version>/`, with an optional `<root>/<name>/aliases.yaml`.
 //!
 //! Without `aliases.yaml` the greatest version of a model serves (as TensorFlow Serving's file system
-//! source does). With it, exactly the versions that it names serve, and the alias `champion` is the default.
+//! source does); until one has been ready, older ones stand in. With it, exactly the versions that it names serve, and the alias `champion` is the default.
 //! Names that start with a dot, files beside the version folders and folders that are not a number are
 //! ignored, so a version can be copied to `.incoming` and renamed when it is whole.
 
@@ -95,6 +95,7 @@ fn scan_model(path: &Path, problems: &mut Vec<String>) -> Result<Option<DesiredM
         let latest = found.pop_last();
         return Ok(latest.map(|(version, revision)| DesiredModel {
             versions: BTreeMap::from([(version, revision)]),
+            fallback: found,
             aliases: BTreeMap::new(),
             default: Some(version),
         }));
@@ -113,6 +114,12 @@ fn scan_model(path: &Path, problems: &mut Vec<String>) -> Result<Option<DesiredM
         model.aliases.insert(alias, version);
     }
     model.default = model.aliases.get(&Alias::champion()).copied();
+    if model.default.is_none() {
+        problems.push(format!(
+            "{}: aliases.yaml has no champion: requests that name neither alias nor version get NOT_FOUND",
+            path.display()
+        ));
+    }
     Ok(Some(model))
 }
 
@@ -122,8 +129,10 @@ fn read_aliases(path: &Path) -> Result<Option<BTreeMap<Alias, Version>>, String>
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("aliases.yaml: {error}")),
     };
-    let raw: BTreeMap<String, u64> =
-        serde_saphyr::from_str(&text).map_err(|e| format!("aliases.yaml: lines must read `alias: version`: {e}"))?;
+    let raw: BTreeMap<String, u64> = serde_saphyr::from_str(&text).map_err(|e| {
+        let first = e.to_string().lines().next().unwrap_or_default().to_owned();
+        format!("aliases.yaml: lines must read `alias: version`, each alias once: {first}")
+    })?;
     let parse = |(alias, number): (String, u64)| {
         let alias = alias.parse::<Alias>().map_err(|e| format!("aliases.yaml: {e}"))?;
         let version = Version::new(number).ok_or_else(|| format!("aliases.yaml: {alias}: versions start at 1"))?;
@@ -213,6 +222,7 @@ mod tests {
         }
         let scan = scan(dir.path());
         let model = only(&scan);
+        assert_eq!(model.fallback.keys().copied().collect::<Vec<_>>(), [v(1), v(2)]);
         assert_eq!(model.versions.keys().copied().collect::<Vec<_>>(), [v(10)]);
         assert_eq!((model.default, model.aliases.len()), (Some(v(10)), 0));
         assert_eq!(scan.problems, [""; 0]);
@@ -232,6 +242,18 @@ mod tests {
         assert_eq!(model.aliases[&"challenger".parse().unwrap()], v(3));
         assert_eq!(model.aliases[&"old".parse().unwrap()], v(9), "still wanted, so nothing is let go for a typo");
         assert!(scan.problems[0].contains("points old at version 9, which has no folder"), "{:?}", scan.problems);
+    }
+
+    #[test]
+    fn aliases_without_a_champion_are_a_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "m/1/MLmodel", "");
+        for text in ["challenger: 1\n", "{}\n"] {
+            put(dir.path(), "m/aliases.yaml", text);
+            let scan = scan(dir.path());
+            assert_eq!(only(&scan).default, None);
+            assert!(scan.problems[0].contains("has no champion"), "{:?}", scan.problems);
+        }
     }
 
     #[test]

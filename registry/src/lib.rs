@@ -10,4 +10,4 @@ mod directory;
 mod watcher;
 
 pub use directory::{Directory, Scan, ScanError};
-pub use watcher::Watcher;
+pub use watcher::{Problems, Watcher};

@@ -1,7 +1,10 @@
 //! Looks at a directory again and again and reports each change of its desired state.
 
 use std::{
-    sync::mpsc::{self, RecvTimeoutError, SyncSender},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError, SyncSender},
+    },
     thread,
     time::Duration,
 };
@@ -15,7 +18,24 @@ use crate::directory::{Directory, Scan, ScanError};
 /// It polls: events of the file system are lost on network mounts, and a look at a few folders is cheap.
 #[derive(Debug)]
 pub struct Watcher {
+    problems: Problems,
     _running: SyncSender<()>,
+}
+
+/// What the registry holds that cannot be understood, as of the last look.
+#[derive(Debug, Clone, Default)]
+pub struct Problems(Arc<Mutex<Vec<String>>>);
+
+impl Problems {
+    /// One text for each problem.
+    #[must_use]
+    pub fn list(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, problems: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = problems;
+    }
 }
 
 impl Watcher {
@@ -27,10 +47,14 @@ impl Watcher {
         mut report: impl FnMut(DesiredState) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (running, stopped) = mpsc::sync_channel::<()>(0);
+        let problems = Problems::default();
+        let told = problems.clone();
         thread::Builder::new().name("registry".to_owned()).spawn(move || {
             let mut last = Last::default();
             loop {
-                if let Some(desired) = last.take(directory.scan()) {
+                let desired = last.take(directory.scan());
+                told.set(last.problems());
+                if let Some(desired) = desired {
                     report(desired);
                 }
                 if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
@@ -38,7 +62,13 @@ impl Watcher {
                 }
             }
         })?;
-        Ok(Self { _running: running })
+        Ok(Self { problems, _running: running })
+    }
+
+    /// What cannot be understood.
+    #[must_use]
+    pub fn problems(&self) -> &Problems {
+        &self.problems
     }
 }
 
@@ -50,6 +80,12 @@ struct Last {
 }
 
 impl Last {
+    /// What is wrong now.
+    fn problems(&self) -> Vec<String> {
+        let scanned = self.scan.iter().flat_map(|scan| &scan.problems);
+        self.error.iter().chain(scanned).cloned().collect()
+    }
+
     /// Takes the next look's result; the desired state if it is new. Logs each problem once.
     fn take(&mut self, scan: Result<Scan, ScanError>) -> Option<DesiredState> {
         match scan {

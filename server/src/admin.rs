@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aibuyer_loader::serving_map::Serving;
+use aibuyer_registry::Problems;
 use axum::{
     Router,
     extract::State,
@@ -19,6 +20,7 @@ pub(crate) struct Admin {
     pub(crate) serving: Serving,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Readiness,
+    pub(crate) problems: Problems,
     pub(crate) grpc_address: std::net::SocketAddr,
 }
 
@@ -34,7 +36,8 @@ pub(crate) fn router(admin: Admin) -> Router {
 
 async fn page(State(admin): State<Admin>) -> Html<String> {
     let map = admin.serving.load_full();
-    Html(console::page(&map, admin.readiness.look(&map), admin.grpc_address, std::time::SystemTime::now()))
+    let ready = admin.readiness.look(&map);
+    Html(console::page(&map, &admin.problems.list(), ready, admin.grpc_address, std::time::SystemTime::now()))
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

@@ -19,7 +19,9 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({setting}): {source}")]
+    #[error(
+        "cannot listen on {address}: {source}; is another server running? Else set {setting}, for example --set {setting}=127.0.0.1:0"
+    )]
     Listen {
         /// The setting that names it.
         setting: &'static str,
@@ -81,7 +83,8 @@ impl App {
                 .map_err(StartError::Threads)?
         };
 
-        let metrics = Arc::new(Metrics::new(serving.clone()));
+        let problems = watcher.problems().clone();
+        let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone()));
         let readiness = Readiness::default();
         let router = stack::build(config, serving.clone(), Arc::clone(&metrics), readiness.clone())?;
         let stopped = readiness.stopped();
@@ -91,8 +94,13 @@ impl App {
                 tracing::error!(%error, "gRPC server failed");
             }
         });
-        let admin =
-            admin::router(Admin { serving: serving.clone(), metrics, readiness: readiness.clone(), grpc_address });
+        let admin = admin::router(Admin {
+            serving: serving.clone(),
+            metrics,
+            readiness: readiness.clone(),
+            problems,
+            grpc_address,
+        });
         let http = tokio::spawn(async move {
             if let Err(error) = axum::serve(http_listener, admin).await {
                 tracing::error!(%error, "HTTP server failed");

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aibuyer_domain::model::{ModelName, Version};
+use aibuyer_domain::model::{ModelName, Pick, Version};
 use aibuyer_loader::{
     CtrServable, Phase, ServingMap,
     serving_map::{ModelEntry, VersionEntry},
@@ -22,10 +22,10 @@ h1{font-size:1.4rem;margin:0}h1 small{font-weight:normal;opacity:.6}\
 table{border-collapse:collapse;width:100%;margin:1rem 0}\
 th,td{text-align:left;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #8884;vertical-align:top}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
-code{background:#8882;padding:.1rem .3rem;border-radius:.2rem}.why{color:#b3261e;max-width:40rem}";
+code{background:#8882;padding:.1rem .3rem;border-radius:.2rem}.why{color:#b3261e;overflow-wrap:anywhere}ul{color:#b3261e}main{overflow-x:auto}";
 
 /// The page.
-pub(crate) fn page(map: &ServingMap, ready: bool, grpc: SocketAddr, now: SystemTime) -> String {
+pub(crate) fn page(map: &ServingMap, problems: &[String], ready: bool, grpc: SocketAddr, now: SystemTime) -> String {
     let mut body = String::new();
     let (class, word) = if ready { ("ready", "ready") } else { ("failed", "not ready") };
     let _ = write!(
@@ -35,6 +35,13 @@ pub(crate) fn page(map: &ServingMap, ready: bool, grpc: SocketAddr, now: SystemT
          <a href=\"/healthz/ready\">readiness</a> · <a href=\"/healthz/live\">liveness</a></p>",
         env!("CARGO_PKG_VERSION"),
     );
+    if !problems.is_empty() {
+        body.push_str("<p>The registry has problems; what serves keeps serving:<ul>");
+        for problem in problems {
+            let _ = write!(body, "<li>{}", escape(problem));
+        }
+        body.push_str("</ul>");
+    }
     if map.models.is_empty() {
         body.push_str("<p>No models. Put one at <code>&lt;registry.path&gt;/&lt;name&gt;/&lt;version&gt;/</code>; it is picked up by itself.</p>");
     } else {
@@ -51,7 +58,7 @@ pub(crate) fn page(map: &ServingMap, ready: bool, grpc: SocketAddr, now: SystemT
     }
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <meta http-equiv=refresh content=5><title>aibuyer</title><style>{STYLE}</style>{body}</html>"
+         <meta http-equiv=refresh content=5><title>aibuyer</title><style>{STYLE}</style><main>{body}</main></html>"
     )
 }
 
@@ -104,18 +111,14 @@ fn figures(body: &mut String, servable: &CtrServable, now: SystemTime) {
     );
 }
 
-/// The models that cannot answer, in one line.
+/// The models that cannot answer and why, in one line.
 pub(crate) fn summary(map: &ServingMap) -> String {
     if map.models.is_empty() {
         return "no models".to_owned();
     }
-    let lines = map.models.iter().flat_map(|(name, model)| {
-        model.versions.iter().map(move |(version, entry)| match &entry.phase {
-            Phase::Failed(failure) => format!("{name}/{version} failed: {}", failure.reason),
-            phase => format!("{name}/{version} {phase}"),
-        })
-    });
-    lines.collect::<Vec<_>>().join("; ")
+    let silent = map.models.iter().filter(|(_, model)| !model.ready());
+    let lines: Vec<String> = silent.map(|(name, model)| format!("{name}: {}", model.state(&Pick::Default))).collect();
+    if lines.is_empty() { "stopping, or still loading".to_owned() } else { lines.join("; ") }
 }
 
 fn escape(text: &str) -> String {

@@ -16,6 +16,7 @@ use aibuyer_loader::{
     batch::Scores,
     serving_map::{Serving, VersionEntry},
 };
+use aibuyer_registry::Problems;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
@@ -58,7 +59,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(serving: Serving) -> Self {
+    pub(crate) fn new(serving: Serving, problems: Problems) -> Self {
         let mut registry = Registry::default();
         let calls: Family<_, Histogram> = Family::new_with_constructor(|| Histogram::new(SECONDS));
         let stages: Family<_, Histogram> = Family::new_with_constructor(|| Histogram::new(STAGE_SECONDS));
@@ -72,7 +73,7 @@ impl Metrics {
             "Time of a prediction's stages: encode, queue, compute, reply",
             stages.clone(),
         );
-        registry.register_collector(Box::new(Models(serving.clone())));
+        registry.register_collector(Box::new(Models { serving: serving.clone(), problems }));
         Self { registry: Mutex::new(registry), calls, stages, staged: Mutex::default(), serving }
     }
 
@@ -119,15 +120,27 @@ impl Metrics {
     }
 }
 
-/// Reads the serving map.
+/// Reads the serving map and the registry's problems.
 #[derive(Debug)]
-struct Models(Serving);
+struct Models {
+    serving: Serving,
+    problems: Problems,
+}
 
 type Labels = Vec<(&'static str, String)>;
 
 impl Collector for Models {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let map = self.0.load();
+        let problems = self.problems.list().len() as u64;
+        let help = "Problems of the registry, listed on the status page";
+        let kind = prometheus_client::metrics::MetricType::Gauge;
+        ConstGauge::new(problems).encode(encoder.encode_descriptor(
+            "aibuyer_registry_problems",
+            help,
+            None,
+            kind,
+        )?)?;
+        let map = self.serving.load();
         let versions: Vec<(Labels, &VersionEntry)> = map
             .models
             .iter()

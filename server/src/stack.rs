@@ -16,14 +16,14 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::{
     config::Config,
-    layers::{deadline::DeadlineLayer, observe::ObserveLayer, oversize::OversizeLayer},
+    layers::{deadline::DeadlineLayer, mend::MendLayer, observe::ObserveLayer},
     metrics::Metrics,
     readiness::Readiness,
     services::{ctr::Ctr, health::Health, open_inference::OpenInference},
 };
 
 /// All layers, innermost first.
-type Layers = Stack<DeadlineLayer, Stack<OversizeLayer, Stack<ObserveLayer, Identity>>>;
+type Layers = Stack<DeadlineLayer, Stack<MendLayer, Stack<ObserveLayer, Identity>>>;
 
 /// The stack, ready to serve.
 pub(crate) fn build(
@@ -36,6 +36,8 @@ pub(crate) fn build(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl can show what error details say.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let open_inference = OpenInference {
         serving: serving.clone(),
@@ -72,7 +74,7 @@ pub(crate) fn build(
         // Outermost of ours: sees every call, answered or given up.
         .layer(ObserveLayer { metrics })
         // Inside it, so that the rewritten status is the one that is counted.
-        .layer(OversizeLayer { limit: config.max_message_bytes })
+        .layer(MendLayer { limit: config.max_message_bytes })
         // Innermost: the clock of the handlers starts here.
         .layer(DeadlineLayer { longest: config.default_deadline })
         .add_routes(routes))

@@ -125,15 +125,40 @@ pub(crate) fn code_name(code: Code) -> &'static str {
     }
 }
 
+/// The status that a response should have in place of the one that tonic gave it; `None` where it is right.
+///
 /// Tonic says OUT_OF_RANGE to a message over the size limit; gRPC's own word is RESOURCE_EXHAUSTED, and every
-/// other server says so.
-pub(crate) fn oversize(headers: &http::HeaderMap, limit: usize) -> Option<Status> {
+/// other server says so. It says INTERNAL to a body that ends because the caller left, which is nobody's error.
+pub(crate) fn mended(headers: &http::HeaderMap, limit: usize) -> Option<Status> {
     let status = Status::from_header_map(headers)?;
-    let ours = status.code() == Code::OutOfRange && status.message().contains("message length too large");
-    ours.then(|| {
-        let hint = format!(
-            "the request message is larger than limits.max_message_bytes ({limit} bytes): send fewer candidates at once"
-        );
-        Status::new(Code::ResourceExhausted, hint)
-    })
+    match status.code() {
+        Code::OutOfRange if status.message().contains("message length too large") => {
+            let hint = format!(
+                "the request message is larger than limits.max_message_bytes ({limit} bytes): send fewer candidates at once"
+            );
+            Some(Status::new(Code::ResourceExhausted, hint))
+        }
+        Code::Internal if status.message().contains("error reading a body from connection") => {
+            Some(Status::new(LEFT, "the caller left before its request had arrived"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_tonic_gets_wrong_is_mended() {
+        let mend = |code: Code, message: &str| {
+            let response = Status::new(code, message).into_http::<()>();
+            mended(response.headers(), 7).map(|s| s.code())
+        };
+        assert_eq!(mend(Code::OutOfRange, "Error, decoded message length too large: 9"), Some(Code::ResourceExhausted));
+        let body = "h2 protocol error: error reading a body from connection";
+        assert_eq!(mend(Code::Internal, body), Some(Code::Cancelled));
+        assert_eq!(mend(Code::Internal, "internal error, reference 1"), None);
+        assert_eq!(mend(Code::OutOfRange, "something else"), None);
+    }
 }

@@ -140,7 +140,8 @@ impl Plan {
         let parts = [("context", split.context, shared), ("candidate", split.candidates, rows * (width - shared))];
         for (part, bytes, values) in parts {
             if bytes.len() != values * 4 {
-                return fail(format!("{part}_{name}"), format!("has {} bytes, needs {}", bytes.len(), values * 4));
+                let reason = format!("has {} bytes, needs {}: 4 for each of {values} values", bytes.len(), values * 4);
+                return fail(format!("{part}_{name}"), reason);
             }
         }
         Ok(Self { from_context })
@@ -229,9 +230,13 @@ mod tests {
         let cases = [
             (split(&[3], &[], &ids), good, "context_slots: names 3, the model has 3 slots of ids"),
             (split(&[1, 1], &[], &ids), good, "context_slots: must be ascending"),
-            (split(&[1], &[], &ids), good, "context_ids: has 0 bytes, needs 4"),
-            (split(&[], &[], &ids[1..]), good, "candidate_ids: has 11 bytes, needs 12"),
-            (split(&[], &[], &ids), split(&[], &[], &[]), "candidate_dense: has 0 bytes, needs 8"),
+            (split(&[1], &[], &ids), good, "context_ids: has 0 bytes, needs 4: 4 for each of 1 values"),
+            (split(&[], &[], &ids[1..]), good, "candidate_ids: has 11 bytes, needs 12: 4 for each of 3 values"),
+            (
+                split(&[], &[], &ids),
+                split(&[], &[], &[]),
+                "candidate_dense: has 0 bytes, needs 8: 4 for each of 2 values",
+            ),
         ];
         for (ids, dense, expect) in cases {
             let error = assembler().assemble(ids, dense, 1).unwrap_err();

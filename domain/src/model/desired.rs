@@ -9,6 +9,9 @@ use super::{Alias, ModelName, ServableId, Version};
 pub struct DesiredModel {
     /// The versions to serve, each with a revision that changes when its files do.
     pub versions: BTreeMap<Version, Revision>,
+    /// Older versions, to serve while no wanted one has ever been ready: the engine may have been restarted
+    /// beside a broken newest version.
+    pub fallback: BTreeMap<Version, Revision>,
     /// Aliases and the versions behind them. One that is not among `versions` has no files (yet): its alias
     /// stays where it was.
     pub aliases: BTreeMap<Alias, Version>,

@@ -29,8 +29,10 @@ pub struct Scores {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScoreError {
     /// No room in the queue.
-    #[error("{waiting} rows are waiting and {capacity} may; retry with back-off, or send fewer requests")]
+    #[error("{waiting} rows are waiting, {rows} more would be over the {capacity} that may; retry with back-off")]
     Full {
+        /// Rows of the request.
+        rows: usize,
         /// Rows waiting.
         waiting: usize,
         /// Rows that may wait.

@@ -173,7 +173,7 @@ impl Batcher {
             }
             Err(Refusal::Full { waiting, capacity }) => {
                 Counters::add(&self.counters().refused_rows, len);
-                return Err(ScoreError::Full { waiting, capacity });
+                return Err(ScoreError::Full { rows: len, waiting, capacity });
             }
         }
         Ok(())

@@ -155,7 +155,7 @@ fn a_full_queue_refuses_at_once_and_a_request_it_could_never_hold_is_invalid() {
         let (makes_use, poll) = start(&[8, 9, 10]);
         assert!(poll.is_pending(), "a caller that leaves makes room");
         let (_, poll) = start(&[11]);
-        assert_eq!(poll, std::task::Poll::Ready(Err(ScoreError::Full { waiting: 6, capacity: 6 })));
+        assert_eq!(poll, std::task::Poll::Ready(Err(ScoreError::Full { rows: 1, waiting: 6, capacity: 6 })));
         let (_, poll) = start(&[0; 7]);
         assert_eq!(poll, std::task::Poll::Ready(Err(ScoreError::TooLarge { rows: 7, capacity: 6 })));
         drop(permit);

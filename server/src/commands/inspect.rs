@@ -7,6 +7,7 @@ use aibuyer_domain::{
     model::{ServableId, TensorInfo, Version},
 };
 use aibuyer_loader::{
+    LoadError,
     session::Runtime,
     stages::{Fetched, Warmed},
 };
@@ -18,9 +19,14 @@ use super::serve::AnyError;
 /// # Errors
 /// The check that fails, as the engine would report it.
 pub fn run(folder: &Path, runtime: &dyn Runtime, max_batch_rows: usize) -> Result<String, AnyError> {
-    let folder = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+    let hint = "name the folder of one version, such as models/ctr-upworthy/1";
+    let folder = folder.canonicalize().map_err(|e| format!("{}: {e}; {hint}", folder.display()))?;
     let id = id_of(&folder)?;
-    let warmed = Fetched::local(id, &folder).verify()?.open(runtime, 1)?.warm(max_batch_rows)?;
+    let load = || Fetched::local(id, &folder).verify()?.open(runtime, 1)?.warm(max_batch_rows);
+    let warmed = load().map_err(|e| match &e {
+        LoadError::Read { file, .. } if file == "MLmodel" => format!("{}: {e} Else {hint}", folder.display()),
+        e => format!("{}: the {} check failed: {e}", folder.display(), e.check()),
+    })?;
     Ok(describe(&folder, &warmed))
 }
 

@@ -80,7 +80,11 @@ fn column(name: &str, rows: &[Map<String, Value>]) -> Result<pb::Column, String>
             let items = cell.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             lengths.push(u32::try_from(items.len()).map_err(|_| "a list is too long")?);
             for item in items {
-                values.push(item.as_str().ok_or("lists may hold only strings")?.to_owned());
+                values.push(
+                    item.as_str()
+                        .ok_or("lists may hold only strings; for one number write it without brackets")?
+                        .to_owned(),
+                );
             }
         }
         Values::StringLists(pb::StringListValues { values, lengths })
@@ -124,7 +128,7 @@ mod tests {
     fn mixed_types_and_misspelt_keys_are_named() {
         let error = parse(r#"{"model": "m", "candidates": [{"x": 1}, {"x": "one"}]}"#).unwrap_err();
         assert!(error.starts_with("\"x\": the values must all be"), "{error}");
-        assert!(parse(r#"{"model": "m", "candidates": [{"x": [1]}]}"#).unwrap_err().contains("only strings"));
+        assert!(parse(r#"{"model": "m", "candidates": [{"x": [1]}]}"#).unwrap_err().contains("may hold only strings"));
         assert!(parse(r#"{"model": "m", "candidate": []}"#).unwrap_err().contains("unknown field `candidate`"));
     }
 }

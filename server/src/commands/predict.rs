@@ -14,7 +14,7 @@ use super::{json_request::JsonRequest, serve::AnyError};
 /// A description of a file that is no request, an engine that cannot be reached, or the engine's status with
 /// every field violation.
 pub async fn run(address: &str, file: &Path) -> Result<String, AnyError> {
-    let name = file.display();
+    let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let text = if file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text)?;
@@ -22,7 +22,8 @@ pub async fn run(address: &str, file: &Path) -> Result<String, AnyError> {
     } else {
         fs::read_to_string(file).map_err(|e| format!("{name}: {e}"))?
     };
-    let request: JsonRequest = serde_json::from_str(&text).map_err(|e| format!("{name}: {e}"))?;
+    let request: JsonRequest = serde_json::from_str(&text)
+        .map_err(|e| format!("{name} is not a request: {e}; examples/requests/upworthy.json is one"))?;
     let labels: Vec<String> =
         request.candidates.iter().map(|c| serde_json::Value::from(c.clone()).to_string()).collect();
     let request = request.into_proto().map_err(|e| format!("{name}: {e}"))?;

@@ -26,14 +26,14 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key that does not exist.
-    #[error("{origin}: there is no setting `{key}`; did you mean `{nearest}`? `aibuyer-server config` lists them all")]
+    #[error("{origin}: there is no setting `{key}`{}; `aibuyer-server config` lists them all", hint(origin, *.nearest))]
     UnknownKey {
         /// As written.
         key: String,
         /// Where.
         origin: Origin,
-        /// The most similar key that exists.
-        nearest: &'static str,
+        /// The most similar key that exists, if any is similar.
+        nearest: Option<&'static str>,
     },
     /// A value that does not fit its setting.
     #[error("{key} = {value} (from {origin}): {needs}")]
@@ -50,6 +50,17 @@ pub enum ConfigError {
     /// A `--set` without `=`.
     #[error("--set {0}: write --set section.name=value")]
     Flag(String),
+}
+
+/// What was probably meant, as it must be written there.
+fn hint(origin: &Origin, nearest: Option<&str>) -> String {
+    match (nearest, origin) {
+        (None, _) => String::new(),
+        (Some(key), Origin::Environment(_)) => {
+            format!("; did you mean {}?", format!("AIBUYER_{}", key.replace('.', "__")).to_ascii_uppercase())
+        }
+        (Some(key), _) => format!("; did you mean `{key}`?"),
+    }
 }
 
 /// The effective configuration as commented TOML: what a configuration file that changes nothing looks like.
@@ -116,7 +127,7 @@ mod tests {
     #[test]
     fn unknown_keys_fail_with_the_nearest_known_one() {
         let nearest = |error: ConfigError| match error {
-            ConfigError::UnknownKey { nearest, .. } => nearest,
+            ConfigError::UnknownKey { nearest, .. } => nearest.unwrap_or("nothing"),
             other => panic!("{other}"),
         };
         assert_eq!(nearest(config("[batching]\nlane = 1", &[], &[]).unwrap_err()), "batching.lanes");
@@ -125,6 +136,8 @@ mod tests {
         let environment = [("AIBUYER_SERVER__GRPC_LISTN", "x")];
         assert_eq!(nearest(config("", &environment, &[]).unwrap_err()), "server.grpc_listen");
         assert_eq!(nearest(config("", &[], &["log.lvl=debug"]).unwrap_err()), "log.level");
+        assert_eq!(nearest(config("", &[], &["server.grpc=x"]).unwrap_err()), "server.grpc_listen");
+        assert_eq!(nearest(config("", &[], &["foo.bar=x"]).unwrap_err()), "nothing");
     }
 
     #[test]
@@ -143,7 +156,7 @@ mod tests {
         let environment: Vec<(&str, &str)> = links.iter().map(|name| (*name, "10.0.0.1")).collect();
         assert!(config("", &environment, &[]).is_ok());
         let error = config("", &[("AIBUYER_BATCHING_LANES", "4")], &[]).unwrap_err().to_string();
-        assert!(error.contains("did you mean `batching.lanes`"), "{error}");
+        assert!(error.contains("did you mean AIBUYER_BATCHING__LANES?"), "{error}");
     }
 
     #[test]

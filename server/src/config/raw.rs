@@ -132,13 +132,15 @@ fn parse(text: &str) -> Value {
     }
 }
 
-/// The known key that is most like `key`.
-fn nearest(key: &str) -> &'static str {
+/// The known key that is most like `key`; `None` where nothing is like it.
+fn nearest(key: &str) -> Option<&'static str> {
+    let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let distance = |known: &&str| {
         let whole = strsim::damerau_levenshtein(known, key);
-        // A right name in the wrong section, or without one, is near too.
-        let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-        whole.min(strsim::damerau_levenshtein(&name(known), &name(key)) + 1)
+        // A right name in the wrong section, or without one, is near too; so is the beginning of a name.
+        let by_name = strsim::damerau_levenshtein(&name(known), &name(key)) + 1;
+        if known.starts_with(key) { 1 } else { whole.min(by_name) }
     };
-    SETTINGS.iter().map(|s| s.key).min_by_key(distance).unwrap_or_default()
+    let best = SETTINGS.iter().map(|s| s.key).min_by_key(distance)?;
+    (distance(&best) <= key.len() / 2).then_some(best)
 }

@@ -79,6 +79,9 @@ impl CtrService for Ctr {
         let servable = self.servable(request.model.as_ref())?;
         pinned(request.model.as_ref(), &servable)?;
         let level = level(request.interval_level, &servable)?;
+        if request.candidate_count == 0 {
+            return Err(status::invalid_field("candidate_count", "is required: the number of candidates"));
+        }
         let candidates = self.candidates(Some(request.candidate_count as usize))?;
         let ids = SplitTensor {
             context_columns: &request.context_slots,

@@ -75,7 +75,7 @@ fn inspect_describes_a_model_and_names_what_is_wrong_with_a_broken_one() {
     }
     let (ok, _, err) = text(&aibuyer(&["inspect", "docs"]).output().unwrap());
     assert!(!ok);
-    assert!(err.contains("MLmodel cannot be read"), "{err}");
+    assert!(err.contains("MLmodel cannot be read") && err.contains("docs"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

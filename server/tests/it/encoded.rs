@@ -92,7 +92,7 @@ async fn bad_tensors_are_refused_or_fail_their_candidate_alone() {
     let any = Some(pb::ModelSelector { pick: None, ..pinned().unwrap() });
     let cases = [
         (pb::PredictCtrEncodedRequest { model: any, ..good.clone() }, "model.version: is required"),
-        (pb::PredictCtrEncodedRequest { candidate_count: 0, ..good.clone() }, "no candidates"),
+        (pb::PredictCtrEncodedRequest { candidate_count: 0, ..good.clone() }, "candidate_count: is required"),
         (pb::PredictCtrEncodedRequest { candidate_count: 10_001, ..good.clone() }, "limits.max_candidates"),
         (pb::PredictCtrEncodedRequest { candidate_count: 1, ..good.clone() }, "candidate_ids: has"),
         (pb::PredictCtrEncodedRequest { context_slots: vec![19], ..good.clone() }, "the model has 19 slots"),

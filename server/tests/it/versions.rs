@@ -183,6 +183,35 @@ async fn a_bad_version_never_replaces_a_good_one_and_is_loaded_once_mended() {
 }
 
 #[tokio::test]
+async fn after_a_restart_beside_a_broken_newest_version_an_older_one_stands_in() {
+    let models = Models::demo();
+    models.add(MODEL, 2, |_| {});
+    models.add(MODEL, 3, truncated);
+    let server = ready(models.path(), &[]).await;
+    assert_eq!(version(&server.predict(two()).await), Some(2));
+    let (_, page) = server.get("/").await;
+    assert!(page.contains("class=why>digest"), "{page}");
+    models.add(MODEL, 4, |_| {});
+    server.until(&two(), |a| version(a) == Some(4)).await.unwrap();
+}
+
+#[tokio::test]
+async fn problems_of_the_registry_are_on_the_page_and_counted() {
+    let models = Models::demo();
+    models.aliases(MODEL, "champion: 1\nchallenger: 9\n");
+    let server = ready(models.path(), &[]).await;
+    // The watcher's first look may still be under way.
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(10));
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !server.get("/metrics").await.1.contains("aibuyer_registry_problems 1") {
+        assert!(std::time::Instant::now() < give_up, "the problem is not counted");
+        tick.tick().await;
+    }
+    let (_, page) = server.get("/").await;
+    assert!(page.contains("points challenger at version 9, which has no folder"), "{page}");
+}
+
+#[tokio::test]
 async fn a_model_that_never_loaded_is_not_ready_and_says_why() {
     let models = Models::empty();
     models.add(MODEL, 1, |folder| fs::remove_file(folder.join("vocab/week.jsonl")).unwrap());
@@ -212,7 +241,8 @@ async fn aliases_choose_versions_and_move_without_a_gap() {
     assert_eq!(server.predict(pick(Pick::Version(3))).await.unwrap_err().code(), Code::NotFound);
 
     models.aliases(MODEL, "champion: 3\n");
-    while version(&server.predict(alias("champion")).await).expect("champion always answers") != 3 {}
+    let answers = |a: &Answer| version(a).expect("champion always answers") == 3;
+    server.until(&alias("champion"), answers).await.unwrap();
     let gone = |a: &Answer| a.as_ref().is_err_and(|s| s.code() == Code::NotFound);
     server.until(&alias("challenger"), gone).await.unwrap_err();
 }

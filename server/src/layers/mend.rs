@@ -1,4 +1,5 @@
-//! Gives a message over the size limit the status that gRPC defines for it.
+//! Mends statuses that tonic makes itself: a message over the size limit, and a caller that left before its
+//! request had arrived.
 
 use std::{
     pin::Pin,
@@ -11,29 +12,29 @@ use tower::{Layer, Service};
 
 use crate::status;
 
-/// Layer of [`Oversize`].
+/// Layer of [`Mend`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OversizeLayer {
+pub(crate) struct MendLayer {
     /// The limit, for the message.
     pub(crate) limit: usize,
 }
 
-impl<S> Layer<S> for OversizeLayer {
-    type Service = Oversize<S>;
+impl<S> Layer<S> for MendLayer {
+    type Service = Mend<S>;
 
-    fn layer(&self, inner: S) -> Oversize<S> {
-        Oversize { inner, limit: self.limit }
+    fn layer(&self, inner: S) -> Mend<S> {
+        Mend { inner, limit: self.limit }
     }
 }
 
-/// Rewrites tonic's OUT_OF_RANGE.
+/// Replaces a status by the right one.
 #[derive(Debug, Clone)]
-pub(crate) struct Oversize<S> {
+pub(crate) struct Mend<S> {
     inner: S,
     limit: usize,
 }
 
-impl<S> Service<Request<Body>> for Oversize<S>
+impl<S> Service<Request<Body>> for Mend<S>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
     S::Future: Send + 'static,
@@ -51,7 +52,7 @@ where
         let limit = self.limit;
         Box::pin(async move {
             let response = response.await?;
-            Ok(match status::oversize(response.headers(), limit) {
+            Ok(match status::mended(response.headers(), limit) {
                 Some(status) => status.into_http(),
                 None => response,
             })
