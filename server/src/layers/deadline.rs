@@ -6,11 +6,24 @@ use std::{
 };
 
 use http::Request;
+use tonic::Status;
 use tower::{Layer, Service};
+
+use crate::status;
 
 /// When the answer stops being wanted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline(pub(crate) Instant);
+pub(crate) struct Deadline(Instant);
+
+/// The deadline of a call that a handler takes up at `started`.
+///
+/// # Errors
+/// DEADLINE_EXCEEDED if it has passed: no work is begun for nobody.
+pub(crate) fn deadline<T>(request: &tonic::Request<T>, started: Instant, longest: Duration) -> Result<Instant, Status> {
+    // Every request comes through the layer; one that did not has the longest time.
+    let deadline = request.extensions().get::<Deadline>().map_or(started + longest, |d| d.0);
+    if deadline <= started { Err(status::too_late()) } else { Ok(deadline) }
+}
 
 /// Layer of [`SetDeadline`].
 #[derive(Debug, Clone, Copy)]
@@ -79,8 +92,8 @@ mod tests {
 
     use super::*;
 
-    /// The deadline that a request with these headers gets, from now on.
-    async fn deadline(timeout: Option<&str>) -> Duration {
+    /// The time that a request with this header gets, from now on.
+    async fn time_left(timeout: Option<&str>) -> Duration {
         let inner = tower::service_fn(|request: Request<()>| async move {
             let Some(Deadline(at)) = request.extensions().get::<Deadline>() else { panic!("no deadline") };
             Ok::<_, Infallible>(at.saturating_duration_since(Instant::now()))
@@ -96,11 +109,11 @@ mod tests {
     #[tokio::test]
     async fn the_shorter_of_the_callers_and_the_servers_deadline_counts() {
         let within = |low: u64, high: u64| Duration::from_millis(low)..=Duration::from_millis(high);
-        assert!(within(9_000, 10_000).contains(&deadline(None).await));
-        assert!(within(9_000, 10_000).contains(&deadline(Some("1H")).await));
-        assert!(within(9_000, 10_000).contains(&deadline(Some("nonsense")).await), "as if it brought none");
-        assert!(within(1_000, 2_000).contains(&deadline(Some("2S")).await));
-        assert_eq!(deadline(Some("1n")).await, Duration::ZERO);
+        assert!(within(9_000, 10_000).contains(&time_left(None).await));
+        assert!(within(9_000, 10_000).contains(&time_left(Some("1H")).await));
+        assert!(within(9_000, 10_000).contains(&time_left(Some("nonsense")).await), "as if it brought none");
+        assert!(within(1_000, 2_000).contains(&time_left(Some("2S")).await));
+        assert_eq!(time_left(Some("1n")).await, Duration::ZERO);
     }
 
     #[test]

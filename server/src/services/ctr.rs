@@ -15,7 +15,7 @@ use aibuyer_proto::serving::v1::{self as pb, ctr_service_server::CtrService};
 use tonic::{Request, Response, Status};
 
 use super::{columns, predictions};
-use crate::{layers::deadline::Deadline, metrics::Metrics, status};
+use crate::{layers::deadline::deadline, metrics::Metrics, status};
 
 /// Predicts click-through rates.
 #[derive(Debug)]
@@ -110,11 +110,7 @@ impl Ctr {
     /// The call's clock; an error if its time is over.
     fn clock<T>(&self, request: &Request<T>) -> Result<Clock, Status> {
         let started = Instant::now();
-        let deadline = match request.extensions().get::<Deadline>() {
-            Some(Deadline(deadline)) => *deadline,
-            None => started + self.default_deadline,
-        };
-        if deadline <= started { Err(status::too_late()) } else { Ok(Clock { started, deadline }) }
+        Ok(Clock { started, deadline: deadline(request, started, self.default_deadline)? })
     }
 
     /// The servable that the request asks for.

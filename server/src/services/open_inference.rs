@@ -16,7 +16,7 @@ use aibuyer_proto::inference::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{layers::deadline::Deadline, readiness::Readiness, status};
+use crate::{layers::deadline::deadline, readiness::Readiness, status};
 
 /// Speaks the protocol.
 #[derive(Debug)]
@@ -84,14 +84,7 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<pb::ModelInferRequest>,
     ) -> Result<Response<pb::ModelInferResponse>, Status> {
-        let started = Instant::now();
-        let deadline = match request.extensions().get::<Deadline>() {
-            Some(Deadline(deadline)) => *deadline,
-            None => started + self.default_deadline,
-        };
-        if deadline <= started {
-            return Err(status::too_late());
-        }
+        let deadline = deadline(&request, Instant::now(), self.default_deadline)?;
         let request = request.into_inner();
         let resolved = self.serving.load().resolve(&request.model_name, &pick(&request.model_version)?);
         let servable = resolved.map_err(|e| status::from_resolve(&e))?;
