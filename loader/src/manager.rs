@@ -169,12 +169,8 @@ impl Worker {
     fn next_wake(&self, now: Instant) -> Option<Duration> {
         const DRAIN_CHECK: Duration = Duration::from_millis(100);
         let draining = self.models.values().any(|m| !m.draining.is_empty()).then_some(DRAIN_CHECK);
-        let standing = self.models.values().flat_map(|m| m.standing.values());
-        let retries = standing.filter_map(|s| match &s.phase {
-            Phase::Failed(failure) => Some(failure.retry_at.saturating_duration_since(now)),
-            _ => None,
-        });
-        retries.chain(draining).min()
+        let retries = self.models.values().filter_map(|m| policy::next_retry(&m.desired, &m.standing));
+        retries.map(|at| at.saturating_duration_since(now)).chain(draining).min()
     }
 
     fn load(&mut self, id: &ServableId) {

@@ -97,8 +97,9 @@ pub fn next_action(
         }
     }
     // Nothing answers and every wanted version has been tried: the greatest older one that loads stands in.
-    let none_ready = !standing.values().any(|s| matches!(s.phase, Phase::Ready | Phase::Loading));
-    if none_ready && let Some((version, _)) = desired.fallback.iter().rev().find(|(v, revision)| due(v, **revision)) {
+    if none_ready(standing)
+        && let Some((version, _)) = desired.fallback.iter().rev().find(|(v, revision)| due(v, **revision))
+    {
         return Some(Action::Load(*version));
     }
     let replaced = desired.versions.keys().any(|v| standing.get(v).is_some_and(|s| s.phase == Phase::Ready));
@@ -108,6 +109,27 @@ pub fn next_action(
             s.phase == Phase::Ready && replaced && !desired.versions.contains_key(version) && !routes.lead_to(**version)
         })
         .map(|(version, _)| Action::Drain(*version))
+}
+
+fn none_ready(standing: &BTreeMap<Version, Standing>) -> bool {
+    !standing.values().any(|s| matches!(s.phase, Phase::Ready | Phase::Loading))
+}
+
+/// When the next failed version is due of those that [`next_action`] would then load. One that is wanted no
+/// longer is never due: waking for it would be waking for ever.
+#[must_use]
+pub fn next_retry(desired: &DesiredModel, standing: &BTreeMap<Version, Standing>) -> Option<Instant> {
+    let stand_ins = none_ready(standing);
+    let loadable = |version: &Version| {
+        desired.versions.contains_key(version) || stand_ins && desired.fallback.contains_key(version)
+    };
+    let failed = standing.iter().filter(|(version, _)| loadable(version));
+    failed
+        .filter_map(|(_, s)| match &s.phase {
+            Phase::Failed(failure) => Some(failure.retry_at),
+            _ => None,
+        })
+        .min()
 }
 
 /// When a version that has failed `attempts` times in a row is tried again: 1 s, doubled each time, at most
@@ -191,6 +213,30 @@ mod tests {
         assert_eq!(act(&[(2, failed(later)), (3, failed(later))]), (None, Some(Action::Load(v(1)))));
         assert_eq!(act(&[(2, Phase::Ready), (3, failed(later))]), (Some(v(2)), None));
         assert_eq!(act(&[(2, Phase::Ready), (3, Phase::Ready)]), (Some(v(3)), Some(Action::Drain(v(2)))));
+    }
+
+    #[test]
+    fn nobody_wakes_for_a_failed_version_that_would_not_be_loaded() {
+        let now = Instant::now();
+        let wanted =
+            DesiredModel { fallback: [(v(1), Revision(1)), (v(2), Revision(1))].into(), ..desired(&[3], &[], Some(3)) };
+        let cases = [
+            ("a broken older version beside a good newest", vec![(2, failed(now)), (3, Phase::Ready)], None),
+            ("a broken stand-in beside a good one", vec![(1, Phase::Ready), (2, failed(now))], None),
+            ("the broken newest", vec![(1, Phase::Ready), (3, failed(now))], Some(now)),
+            ("a broken stand-in while nothing answers", vec![(2, failed(now))], Some(now)),
+        ];
+        for (name, phases, expect) in cases {
+            let mut phases = phases;
+            if expect.is_none() && !phases.iter().any(|(n, _)| *n == 3) {
+                phases.push((3, Phase::Loading));
+            }
+            let standing = standing(&phases);
+            assert_eq!(next_retry(&wanted, &standing), expect, "{name}");
+            let routes = routes(&wanted, &standing, &Routes::default());
+            let loads = matches!(next_action(&wanted, &standing, &routes, now), Some(Action::Load(_)));
+            assert_eq!(loads, expect.is_some(), "{name}: due exactly if it would be loaded");
+        }
     }
 
     #[test]

@@ -139,18 +139,6 @@ impl Encoder {
         Ok(Self { fields, by_input, slots: spec.slots(), columns: spec.columns() })
     }
 
-    /// Columns of `ids`.
-    #[must_use]
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
-
-    /// Columns of `dense`.
-    #[must_use]
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
     /// Encodes `candidates` rows: `context` columns have one row, which holds for all of them, `columns`
     /// have `candidates` rows.
     ///
