@@ -66,6 +66,9 @@ pub enum LoadError {
     /// The model's inputs or outputs are not what the spec declares.
     #[error("the model's signature differs from feature_spec.json: {0}; were the two exported together?")]
     Signature(String),
+    /// An element type that requests cannot carry.
+    #[error("the model has {0}: only booleans, integers, float32 and float64 are supported; cast it in the graph")]
+    Unsupported(String),
     /// A worked example is not reproduced.
     #[error("{source}; trainer and engine disagree, so no prediction of this version can be trusted")]
     Golden {
@@ -106,7 +109,7 @@ impl LoadError {
             Self::Digest { .. } => "digest",
             Self::Content { .. } | Self::Vocabulary { .. } => "content",
             Self::Open { .. } => "open",
-            Self::Signature(_) => "signature",
+            Self::Signature(_) | Self::Unsupported(_) => "signature",
             Self::Golden { .. } => "golden",
             Self::WarmUp { .. } => "warm_up",
             Self::Lanes(_) | Self::Panicked => "engine",

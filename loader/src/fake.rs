@@ -2,19 +2,25 @@
 
 use std::sync::mpsc::Receiver;
 
-use aibuyer_domain::{ctr::Rows, model::Signature};
+use aibuyer_domain::model::Signature;
 
-use crate::session::{Inputs, Outputs, RunError, Session};
+use crate::{
+    session::{RunError, Session},
+    tensor::{Elements, Tensor},
+};
 
 /// An id that makes the run fail.
 pub(crate) const FAIL: i64 = -1;
 /// An id that makes the run panic.
 pub(crate) const PANIC: i64 = -2;
 
-/// Gives each row the logit `ids[0]` and the variance `dense[0]`.
+/// Takes ids and gives them back as numbers and as they are.
+#[derive(Default)]
 pub(crate) struct FakeSession {
     /// When present, each run first waits for a permit.
     pub(crate) gate: Option<Receiver<()>>,
+    /// Rows of each run.
+    pub(crate) sizes: Option<std::sync::mpsc::Sender<usize>>,
 }
 
 impl Session for FakeSession {
@@ -23,20 +29,24 @@ impl Session for FakeSession {
     }
 
     #[allow(clippy::cast_precision_loss)] // test ids are small
-    fn run(&mut self, inputs: Inputs) -> Result<Outputs, RunError> {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         if let Some(gate) = &self.gate {
             let _ = gate.recv();
         }
-        assert!(!inputs.ids.contains(&PANIC), "told to panic");
-        if inputs.ids.contains(&FAIL) {
+        if let Some(sizes) = &self.sizes {
+            let _ = sizes.send(inputs[0].rows());
+        }
+        let Elements::I64(ids) = &inputs[0].elements else { return Err(RunError("wants int64".to_owned())) };
+        assert!(!ids.contains(&PANIC), "told to panic");
+        if ids.contains(&FAIL) {
             return Err(RunError("told to fail".to_owned()));
         }
-        Ok(Outputs { logits: inputs.ids.iter().map(|id| *id as f32).collect(), variances: Some(inputs.dense.to_vec()) })
+        let numbers = Elements::F32(ids.iter().map(|id| *id as f32).collect());
+        Ok(vec![Tensor { shape: vec![ids.len()], elements: numbers }, inputs[0].clone()])
     }
 }
 
-/// Rows with these ids, one slot, and their negatives as the one dense column.
-#[allow(clippy::cast_precision_loss)]
-pub(crate) fn rows(ids: &[i64]) -> Rows {
-    Rows { len: ids.len(), ids: ids.to_vec(), dense: ids.iter().map(|id| -(*id as f32)).collect() }
+/// Rows with these ids.
+pub(crate) fn rows(ids: &[i64]) -> Vec<Tensor> {
+    vec![Tensor::matrix(ids.len(), Elements::I64(ids.to_vec()))]
 }

@@ -21,9 +21,10 @@ mod servable;
 pub mod serving_map;
 pub mod session;
 pub mod stages;
+pub mod tensor;
 
 pub use error::LoadError;
 pub use manager::{Manager, ManagerOptions};
 pub use phase::{Failure, Phase};
-pub use servable::CtrServable;
+pub use servable::{CtrScores, CtrServable, Loaded, PlainServable, Servable};
 pub use serving_map::{ResolveError, ServingMap};

@@ -22,7 +22,7 @@ use crate::{
     error::LoadError,
     phase::{Failure, Phase},
     policy::{self, Action, Routes, Standing},
-    servable::CtrServable,
+    servable::Servable,
     serving_map::{ModelEntry, Serving, ServingMap, VersionEntry},
     session::Runtime,
     stages::Located,
@@ -109,7 +109,7 @@ struct Worker {
 struct Model {
     desired: DesiredModel,
     standing: BTreeMap<Version, Standing>,
-    servables: BTreeMap<Version, Arc<CtrServable>>,
+    servables: BTreeMap<Version, Servable>,
     /// Lanes of versions that drain.
     draining: BTreeMap<Version, Weak<()>>,
     routes: Routes,
@@ -190,7 +190,7 @@ impl Worker {
             Ok(servable) => {
                 let millis = started.elapsed().as_millis();
                 tracing::info!(model = %id.name, version = %id.version, millis, bytes = servable.bytes, "version ready");
-                model.servables.insert(id.version, Arc::new(servable));
+                model.servables.insert(id.version, servable);
                 Phase::Ready
             }
             Err(error) => {
@@ -207,13 +207,13 @@ impl Worker {
         model.standing.insert(id.version, Standing { phase, revision });
     }
 
-    fn build(&self, id: &ServableId) -> Result<CtrServable, LoadError> {
-        let stages = || -> Result<CtrServable, LoadError> {
+    fn build(&self, id: &ServableId) -> Result<Servable, LoadError> {
+        let stages = || -> Result<Servable, LoadError> {
             let ManagerOptions { lanes, limits } = self.options;
             let located = Located { id: id.clone() };
             let verified = located.fetch(self.store.as_ref())?.verify()?;
             let warmed = verified.open(self.runtime.as_ref(), lanes)?.warm(limits.max_batch_rows)?;
-            CtrServable::start(warmed, limits)
+            Servable::start(warmed, limits)
         };
         // A model that breaks the loader must not end it.
         catch_unwind(AssertUnwindSafe(stages)).unwrap_or(Err(LoadError::Panicked))

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::{
     phase::{Failure, Phase},
     policy::Routes,
-    servable::CtrServable,
+    servable::Servable,
 };
 
 /// All models that the engine knows.
@@ -42,7 +42,7 @@ pub struct VersionEntry {
     /// Where it stands.
     pub phase: Phase,
     /// Present exactly in phase Ready.
-    pub servable: Option<Arc<CtrServable>>,
+    pub servable: Option<Servable>,
 }
 
 /// No servable for a request.
@@ -102,7 +102,7 @@ impl ServingMap {
     ///
     /// # Errors
     /// [`ResolveError`] says what there is instead.
-    pub fn resolve(&self, name: &str, pick: &Pick) -> Result<Arc<CtrServable>, ResolveError> {
+    pub fn resolve(&self, name: &str, pick: &Pick) -> Result<Servable, ResolveError> {
         let Some((name, model)) = self.entry(name) else {
             return Err(ResolveError::UnknownModel { name: name.to_owned(), known: list(self.models.keys()) });
         };

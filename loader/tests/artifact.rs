@@ -15,8 +15,8 @@ use aibuyer_domain::{
     model::{ServableId, Version},
 };
 use aibuyer_loader::{
-    CtrServable, LoadError,
-    batch::BatchLimits,
+    LoadError, Servable,
+    batch::{BatchLimits, queue::Priority},
     onnx::{self, OnnxRuntime},
     stages::{Fetched, Warmed},
 };
@@ -104,8 +104,10 @@ fn load(folder: &Path) -> Result<Warmed, LoadError> {
 #[test]
 fn the_demo_model_loads_and_answers_as_its_golden_rows_say() {
     let copy = Copy::new();
-    let limits = BatchLimits { max_batch_rows: 4, queue_rows: 1000 };
-    let servable = CtrServable::start(copy.load().unwrap(), limits).unwrap();
+    let limits = BatchLimits { max_batch_rows: 4, queue_rows: 1000, inline: Duration::ZERO, padded: false };
+    let Servable::Ctr(servable) = Servable::start(copy.load().unwrap(), limits).unwrap() else {
+        panic!("not a CTR model")
+    };
     let mut wanted = Vec::new();
     let mut owned: Vec<BTreeMap<String, OwnedColumn>> = Vec::new();
     for line in copy.read("golden.jsonl").lines() {
@@ -121,7 +123,8 @@ fn the_demo_model_loads_and_answers_as_its_golden_rows_say() {
         // As context of seven bare candidates: two batches of at most four.
         let rows = servable.encoder.encode(&columns, &[], 7).unwrap().rows;
         let now = Instant::now();
-        let scores = runtime.block_on(servable.score(rows, now, now + Duration::from_secs(60))).unwrap();
+        let scores =
+            runtime.block_on(servable.score(rows, Priority::Normal, now, now + Duration::from_secs(60))).unwrap();
         assert_eq!(scores.outputs.logits.len(), 7);
         assert!(scores.outputs.logits.iter().all(|z| (z - want).abs() < 1e-5), "{want} {:?}", scores.outputs.logits);
         assert!(scores.outputs.variances.unwrap().iter().all(|v| *v > 0.0));

@@ -24,8 +24,7 @@ use std::{
 use aibuyer_domain::model::{ServableId, Version};
 use aibuyer_loader::{
     onnx::{self, OnnxRuntime},
-    session::Inputs,
-    stages::Fetched,
+    stages::{Fetched, Kind, Places},
 };
 
 use load::{Process, Round};
@@ -77,20 +76,21 @@ impl Ceiling {
         let id = ServableId { name: model.parse().unwrap(), version: Version::new(1).unwrap() };
         let fetched = Fetched::local(id, folder(model));
         let warmed = fetched.verify().unwrap().open(&self.runtime, LANES).unwrap().warm(batch).unwrap();
-        let spec = &warmed.verified.spec;
-        let rows = Arc::new(requests::random_rows(&spec.id_bounds(), spec.columns(), batch));
+        let Kind::Ctr(ctr) = &warmed.verified.kind else { panic!("not a CTR model") };
+        let rows = requests::random_rows(&ctr.spec.id_bounds(), ctr.spec.columns(), batch);
+        let inputs = Arc::new(Places::new(&warmed.signature).tensors(rows));
         let barrier = Arc::new(Barrier::new(LANES));
         let threads: Vec<_> = warmed
             .sessions
             .into_iter()
             .map(|mut session| {
-                let (rows, barrier) = (Arc::clone(&rows), Arc::clone(&barrier));
+                let (inputs, barrier) = (Arc::clone(&inputs), Arc::clone(&barrier));
                 thread::spawn(move || {
                     barrier.wait();
                     let (started, mut runs) = (Instant::now(), 0);
                     while started.elapsed() < ROUND / 2 {
-                        session.run(Inputs { rows: rows.len, ids: &rows.ids, dense: &rows.dense }).unwrap();
-                        runs += rows.len;
+                        session.run(&inputs).unwrap();
+                        runs += batch;
                     }
                     runs as f64 / started.elapsed().as_secs_f64()
                 })

@@ -71,7 +71,12 @@ impl App {
 
         let options = ManagerOptions {
             lanes: config.lanes,
-            limits: BatchLimits { max_batch_rows: config.max_batch_rows, queue_rows: config.queue_rows },
+            limits: BatchLimits {
+                max_batch_rows: config.max_batch_rows,
+                queue_rows: config.queue_rows,
+                inline: config.inline_limit,
+                padded: false,
+            },
         };
         let manager =
             Manager::start(Arc::new(directory.clone()), runtime, options, scan.desired).map_err(StartError::Threads)?;

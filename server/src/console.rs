@@ -9,7 +9,7 @@ use std::{
 
 use aibuyer_domain::model::{ModelName, Pick, Version};
 use aibuyer_loader::{
-    CtrServable, Phase, ServingMap,
+    Loaded, Phase, ServingMap,
     serving_map::{ModelEntry, VersionEntry},
 };
 
@@ -96,7 +96,7 @@ fn row(
     }
 }
 
-fn figures(body: &mut String, servable: &CtrServable, now: SystemTime) {
+fn figures(body: &mut String, servable: &Loaded, now: SystemTime) {
     let counters = servable.batcher().counters();
     let (rows, batches) = (counters.rows.load(Ordering::Relaxed), counters.batches.load(Ordering::Relaxed));
     #[allow(clippy::cast_precision_loss)] // an average for people

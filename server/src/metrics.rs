@@ -12,7 +12,7 @@ use std::{
 };
 
 use aibuyer_loader::{
-    CtrServable, Phase,
+    Loaded, Phase,
     batch::Scores,
     serving_map::{Serving, VersionEntry},
 };
@@ -84,7 +84,7 @@ impl Metrics {
         self.calls.get_or_create(&labels).observe(elapsed.as_secs_f64());
     }
 
-    pub(crate) fn stages(&self, servable: &CtrServable, encode: Duration, scores: &Scores, reply: Duration) {
+    pub(crate) fn stages<T>(&self, servable: &Loaded, encode: Duration, scores: &Scores<T>, reply: Duration) {
         let elapsed = [encode, scores.queue, scores.compute, reply];
         for (stage, elapsed) in STAGES.into_iter().zip(elapsed) {
             let id = &servable.id;
@@ -159,7 +159,7 @@ impl Collector for Models {
         });
         gauges(&mut encoder, "aibuyer_model_load_failures", "Loads failed in a row, by failed check", failures)?;
 
-        let ready: Vec<(&Labels, &CtrServable)> =
+        let ready: Vec<(&Labels, &Loaded)> =
             versions.iter().filter_map(|(labels, entry)| Some((labels, entry.servable.as_deref()?))).collect();
         let bytes = ready.iter().map(|(labels, s)| ((*labels).clone(), s.bytes));
         gauges(&mut encoder, "aibuyer_model_file_bytes", "Size of a model version's files", bytes)?;
@@ -174,6 +174,8 @@ impl Collector for Models {
                 ("computed", &c.rows),
                 ("expired", &c.expired_rows),
                 ("abandoned", &c.abandoned_rows),
+                ("late", &c.late_rows),
+                ("wasted", &c.wasted_rows),
                 ("refused", &c.refused_rows),
                 ("failed", &c.failed_rows),
                 ("not_finite", &c.not_finite_rows),
@@ -183,7 +185,8 @@ impl Collector for Models {
         counters(
             &mut encoder,
             "aibuyer_rows",
-            "Rows by outcome: computed; of those not_finite; expired or abandoned before compute; refused, queue full; failed",
+            "Rows by outcome: computed; of those not_finite, and wasted: nobody waited any more; expired or abandoned \
+             before compute; not admitted: refused, queue full, or late, past the deadline by prediction; failed",
             rows,
         )
     }

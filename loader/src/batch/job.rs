@@ -6,17 +6,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aibuyer_domain::{ErrorKind, ctr::Rows};
+use aibuyer_domain::ErrorKind;
 use tokio::sync::oneshot;
 
-use super::queue::Entry;
-use crate::session::Outputs;
+use super::queue::{Entry, Priority};
+use crate::tensor::Tensor;
+
+/// What a request asks of the model.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// All inputs, in the signature's order.
+    pub inputs: Vec<Tensor>,
+    /// Rows of each, 1 or more. Inputs whose first dimension does not count rows are one row as a whole.
+    pub rows: usize,
+    /// Its rank in the queue.
+    pub priority: Priority,
+    /// When its answer stops being wanted.
+    pub deadline: Instant,
+}
 
 /// The model's outputs for one request, and where its time went.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Scores {
-    /// Log-odds and variances, in the order of the request's rows.
-    pub outputs: Outputs,
+pub struct Scores<T = Vec<Tensor>> {
+    /// All outputs, in the signature's order, rows in the request's order.
+    pub outputs: T,
     /// Time from the submission until a lane took the last part.
     pub queue: Duration,
     /// Longest run of a batch that held a part.
@@ -49,6 +62,15 @@ pub enum ScoreError {
     /// The deadline passed before a lane was free.
     #[error("the deadline passed before the request could be computed")]
     DeadlineExceeded,
+    /// The deadline would pass before the answer is there.
+    #[error(
+        "the answer would take about {predicted:?}, longer than the deadline allows: the engine is busy or the \
+         deadline too short"
+    )]
+    Late {
+        /// Time that it is predicted to take.
+        predicted: Duration,
+    },
     /// The model failed on the batch; the text is for the log.
     #[error("the model failed: {0}")]
     Failed(String),
@@ -64,7 +86,7 @@ impl ScoreError {
         match self {
             Self::Full { .. } => ErrorKind::Overloaded,
             Self::TooLarge { .. } => ErrorKind::Invalid,
-            Self::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+            Self::DeadlineExceeded | Self::Late { .. } => ErrorKind::DeadlineExceeded,
             Self::Failed(_) => ErrorKind::Internal,
             Self::Closed => ErrorKind::NotReady,
         }
@@ -74,14 +96,11 @@ impl ScoreError {
 /// Where a request's answer goes.
 pub(super) type Reply = oneshot::Sender<Result<Scores, ScoreError>>;
 
-/// A request's rows and its answer in the making.
+/// A request and its answer in the making.
 #[derive(Debug)]
 pub(super) struct Job {
-    rows: Rows,
-    slots: usize,
-    columns: usize,
+    request: Request,
     submitted: Instant,
-    deadline: Instant,
     progress: Mutex<Progress>,
 }
 
@@ -100,69 +119,81 @@ pub(super) struct Part {
     range: Range<usize>,
 }
 
-impl Job {
-    pub(super) fn new(rows: Rows, submitted: Instant, deadline: Instant, reply: Reply) -> Self {
-        let len = rows.len;
-        let outputs = Outputs { logits: vec![f32::NAN; len], variances: None };
-        Self {
-            slots: rows.ids.len() / len.max(1),
-            columns: rows.dense.len() / len.max(1),
-            rows,
-            submitted,
-            deadline,
-            progress: Mutex::new(Progress {
-                scores: Scores { outputs, ..Scores::default() },
-                missing: len,
-                reply: Some(reply),
-            }),
-        }
-    }
-
-    /// Cuts the job into parts of at most `max` rows, of as equal a size as can be.
-    pub(super) fn parts(self, max: usize) -> Vec<Part> {
-        let len = self.rows.len;
-        let count = len.div_ceil(max);
-        let job = Arc::new(self);
-        (0..count).map(|i| Part { job: Arc::clone(&job), range: i * len / count..(i + 1) * len / count }).collect()
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A run that a part travelled in.
+pub(super) struct Run {
+    pub(super) rows: usize,
+    pub(super) started: Instant,
+    pub(super) took: Duration,
 }
 
 impl Part {
-    pub(super) fn ids(&self) -> &[i64] {
-        &self.job.rows.ids[self.range.start * self.job.slots..self.range.end * self.job.slots]
+    /// All of a request.
+    pub(super) fn whole(request: Request, submitted: Instant, reply: Reply) -> Self {
+        let rows = request.rows;
+        let progress = Progress { scores: Scores::default(), missing: rows, reply: Some(reply) };
+        Self { job: Arc::new(Job { request, submitted, progress: Mutex::new(progress) }), range: 0..rows }
     }
 
-    pub(super) fn dense(&self) -> &[f32] {
-        &self.job.rows.dense[self.range.start * self.job.columns..self.range.end * self.job.columns]
+    pub(super) fn inputs(&self) -> &[Tensor] {
+        &self.job.request.inputs
     }
 
-    /// Hands in the outputs of a batch in which this part stood at `at`; answers when it was the last part.
-    pub(super) fn complete(&self, batch: &Outputs, at: usize, started: Instant, compute: Duration) {
+    pub(super) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Whether it is all of its request.
+    pub(super) fn is_whole(&self) -> bool {
+        self.range.len() == self.job.request.rows
+    }
+
+    /// Hands in the outputs of a run of this part alone. Whether anybody waited for them.
+    pub(super) fn complete_alone(&self, outputs: Vec<Tensor>, run: &Run) -> bool {
+        if !self.is_whole() {
+            return self.complete(&outputs, 0, run);
+        }
+        self.finish(run, |scores| scores.outputs = outputs)
+    }
+
+    /// Hands in the outputs of a run in which this part stood at `at`. Whether anybody waited for them.
+    pub(super) fn complete(&self, outputs: &[Tensor], at: usize, run: &Run) -> bool {
+        let (len, all) = (self.range.len(), self.job.request.rows);
+        let rows = at..at + len;
+        self.finish(run, |scores| {
+            if self.is_whole() {
+                scores.outputs.extend(outputs.iter().map(|o| {
+                    let mut own = o.empty_like(len);
+                    own.append(o, rows.clone());
+                    own
+                }));
+                return;
+            }
+            if scores.outputs.is_empty() {
+                scores.outputs.extend(outputs.iter().map(|o| o.zeros_like(all)));
+            }
+            for (own, output) in scores.outputs.iter_mut().zip(outputs) {
+                own.replace(self.range.start, output, rows.clone());
+            }
+        })
+    }
+
+    /// Adds outputs to the answer, and gives it when they were the last.
+    fn finish(&self, run: &Run, add: impl FnOnce(&mut Scores)) -> bool {
         let mut progress = self.job.progress();
         let Progress { scores, missing, reply } = &mut *progress;
-        if reply.is_none() {
-            return;
+        if reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            return false;
         }
-        let len = self.range.len();
-        scores.outputs.logits[self.range.clone()].copy_from_slice(&batch.logits[at..at + len]);
-        if let Some(variances) = &batch.variances {
-            let all = scores.outputs.variances.get_or_insert_with(|| vec![f32::NAN; self.job.rows.len]);
-            all[self.range.clone()].copy_from_slice(&variances[at..at + len]);
-        }
-        scores.queue = scores.queue.max(started.saturating_duration_since(self.job.submitted));
-        scores.compute = scores.compute.max(compute);
-        scores.batch_rows = scores.batch_rows.max(batch.logits.len());
-        *missing -= len;
-        if *missing == 0
-            && let Some(reply) = reply.take()
-        {
-            // A caller that left has no use for the answer.
-            let _ = reply.send(Ok(std::mem::take(scores)));
-        }
+        add(scores);
+        scores.queue = scores.queue.max(run.started.saturating_duration_since(self.job.submitted));
+        scores.compute = scores.compute.max(run.took);
+        scores.batch_rows = scores.batch_rows.max(run.rows);
+        *missing -= self.range.len();
+        let last = if *missing == 0 { reply.take() } else { None };
+        let answer = last.map(|reply| (reply, std::mem::take(scores)));
+        // Waking the caller is not for under the lock.
+        drop(progress);
+        answer.is_none_or(|(reply, scores)| reply.send(Ok(scores)).is_ok())
     }
 
     /// Whether the request has been answered.
@@ -178,16 +209,32 @@ impl Part {
     }
 }
 
+impl Job {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Entry for Part {
     fn rows(&self) -> usize {
         self.range.len()
     }
 
     fn deadline(&self) -> Instant {
-        self.job.deadline
+        self.job.request.deadline
+    }
+
+    fn priority(&self) -> Priority {
+        self.job.request.priority
     }
 
     fn abandoned(&self) -> bool {
         self.job.progress().reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn cut(&mut self, rows: usize) -> Self {
+        let first = self.range.start..self.range.start + rows;
+        self.range.start += rows;
+        Self { job: Arc::clone(&self.job), range: first }
     }
 }

@@ -1,45 +1,53 @@
-//! A lane: an OS thread that owns one session and runs one batch at a time.
+//! A lane: an OS thread that takes an idle session and runs one batch at a time.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, mpsc},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
-
-use aibuyer_domain::ctr::Rows;
 
 use super::{
-    Counters, Shared,
-    job::{Part, ScoreError},
-    queue::{Entry as _, Polled},
+    Counters, Shared, State,
+    job::{Part, Run, ScoreError},
+    queue::{Dropped, Entry as _},
+    scheduler::Poll,
 };
-use crate::session::{Inputs, Outputs, RunError, Session};
+use crate::{
+    session::{RunError, Session},
+    tensor::Tensor,
+};
 
-/// Starts a lane. It runs the rows of `first`, drops the sender, and works. It ends, and drops its session and `alive` on its own thread, once the batcher is closed
-/// and nothing waits.
+/// A session and its place among the sessions of its servable.
+pub(super) type Numbered = (usize, Box<dyn Session>);
+
+/// Starts a lane. It runs `first`, drops the sender, and works. It ends, and drops a session and `alive` on its
+/// own thread, once the batcher is closed and nothing waits.
 pub(super) fn spawn(
     name: String,
-    mut session: Box<dyn Session>,
-    first: (Arc<Rows>, mpsc::Sender<Result<(), RunError>>),
+    session: Numbered,
+    first: (Arc<Vec<Tensor>>, mpsc::Sender<Result<(), RunError>>),
     shared: Arc<Shared>,
     alive: Arc<()>,
 ) -> std::io::Result<()> {
     thread::Builder::new().name(name).spawn(move || {
-        let (rows, warm) = first;
-        let inputs = Inputs { rows: rows.len, ids: &rows.ids, dense: &rows.dense };
-        let result = run(session.as_mut(), inputs).map(|_| ());
+        let (mut session, (inputs, warm)) = (session, first);
+        let result = run(session.1.as_mut(), &inputs).map(|_| ());
         let failed = result.is_err();
+        shared.state().idle.push(session);
         // Nobody listens only when another lane failed before.
         let _ = warm.send(result);
-        drop((rows, warm));
+        drop((inputs, warm));
         if failed {
             return;
         }
-        let mut lane = Lane { session, shared, ids: Vec::new(), dense: Vec::new() };
-        while let Some(batch) = lane.next() {
-            lane.run(&batch);
+        let mut lane = Lane { shared, inputs: Vec::new() };
+        while let Some((session, batch)) = lane.next() {
+            lane.run(session, &batch);
         }
+        let session = lane.shared.state().idle.pop();
+        // A session's memory takes milliseconds to free: not under the lock.
+        drop(session);
         drop(lane);
         drop(alive);
     })?;
@@ -47,63 +55,167 @@ pub(super) fn spawn(
 }
 
 struct Lane {
-    session: Box<dyn Session>,
     shared: Arc<Shared>,
-    /// Buffers of the batch's inputs, reused.
-    ids: Vec<i64>,
-    dense: Vec<f32>,
+    /// The inputs of a batch of several parts; reused.
+    inputs: Vec<Tensor>,
 }
 
 impl Lane {
-    /// The next batch; `None` when there will be none.
-    fn next(&self) -> Option<Vec<Part>> {
+    /// A session and the next batch for it; `None` when there will be none.
+    fn next(&self) -> Option<(Numbered, Vec<Part>)> {
         let mut state = self.shared.state();
         loop {
-            let Polled { batch, dropped } = state.queue.poll(Instant::now());
-            if !(batch.is_empty() && dropped.expired.is_empty() && dropped.abandoned.is_empty()) {
-                drop(state);
-                self.shared.discard(dropped);
-                if !batch.is_empty() {
-                    return Some(batch);
+            let (now, mut dropped) = (Instant::now(), Dropped::default());
+            let todo = state.next(now, &mut dropped);
+            if let Todo::Run(..) = &todo {
+                self.shared.wake(&mut state);
+            }
+            let clean = dropped.is_empty();
+            match todo {
+                Todo::Run(session, batch) => {
+                    drop(state);
+                    self.shared.discard(dropped);
+                    return Some((session, batch));
                 }
-                state = self.shared.state();
-                continue;
+                _ if !clean => {
+                    drop(state);
+                    self.shared.discard(dropped);
+                    state = self.shared.state();
+                }
+                Todo::End => return None,
+                Todo::Wait(until) => {
+                    state = self.shared.park(state, until.map(|until| until.saturating_duration_since(now)));
+                }
             }
-            if state.closed {
-                return None;
-            }
-            state = self.shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn run(&mut self, batch: &[Part]) {
-        self.ids.clear();
-        self.dense.clear();
-        let mut rows = 0;
-        for part in batch {
-            self.ids.extend_from_slice(part.ids());
-            self.dense.extend_from_slice(part.dense());
-            rows += part.rows();
-        }
-        let inputs = Inputs { rows, ids: &self.ids, dense: &self.dense };
+    fn run(&mut self, (place, mut session): Numbered, batch: &[Part]) {
+        let rows = batch.iter().map(Part::rows).sum();
         let started = Instant::now();
-        let result = run(self.session.as_mut(), inputs);
-        let compute = started.elapsed();
-        let counters = &self.shared.counters;
-        let failure = match result {
-            Ok(outputs) => {
-                Counters::add(&counters.batches, 1);
-                Counters::add(&counters.rows, rows);
-                let mut at = 0;
-                for part in batch {
-                    part.complete(&outputs, at, started, compute);
-                    at += part.rows();
-                }
-                return;
+        let result = match batch {
+            [part] if part.is_whole() && !self.shared.limits.padded => run(session.as_mut(), part.inputs()),
+            parts => {
+                self.gather(parts, rows);
+                run(session.as_mut(), &self.inputs)
             }
-            Err(RunError(failure)) => failure,
         };
-        Counters::add(&counters.failed_rows, rows);
+        let took = started.elapsed();
+        self.shared.give_back((place, session), rows, result.is_ok().then_some(took));
+        let run = Run { rows, started, took };
+        self.shared.settle(batch, result, &run);
+    }
+
+    /// Puts the parts' rows together, and padding after them where only whole buckets run.
+    fn gather(&mut self, parts: &[Part], rows: usize) {
+        let limits = self.shared.limits;
+        let bucket = if limits.padded { self.shared.state().scheduler.cost().bucket(rows) } else { rows };
+        if self.inputs.is_empty() {
+            self.inputs.extend(parts[0].inputs().iter().map(|input| input.empty_like(limits.max_batch_rows)));
+        }
+        for (i, input) in self.inputs.iter_mut().enumerate() {
+            input.clear();
+            for part in parts {
+                input.append(&part.inputs()[i], part.range());
+            }
+            // The first row over again is as good as any: what is right for the model once is so twice.
+            for _ in rows..bucket {
+                input.append(&parts[0].inputs()[i], 0..1);
+            }
+        }
+    }
+}
+
+/// What a lane should do.
+enum Todo {
+    Run(Numbered, Vec<Part>),
+    /// Nothing, until it is called or this time.
+    Wait(Option<Instant>),
+    /// There will be nothing.
+    End,
+}
+
+impl State {
+    fn next(&mut self, now: Instant, dropped: &mut Dropped<Part>) -> Todo {
+        // None idle: a caller has borrowed one, and calls when it is done.
+        let Some(session) = self.idle.pop() else { return Todo::Wait(None) };
+        let wait = match self.scheduler.poll(now, dropped) {
+            Poll::Run(batch) => {
+                self.scheduler.started(session.0, batch.iter().map(Part::rows).sum(), now);
+                return Todo::Run(session, batch);
+            }
+            Poll::Wait(_) if self.closed => Todo::End,
+            Poll::Wait(until) => Todo::Wait(until),
+        };
+        self.idle.push(session);
+        wait
+    }
+}
+
+impl Shared {
+    /// Waits for a call, or for `wait` at most.
+    fn park<'a>(&self, mut state: super::Guard<'a>, wait: Option<Duration>) -> super::Guard<'a> {
+        state.parked += 1;
+        let mut state = match wait {
+            None => self.call.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(wait) => self.call.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        state.parked -= 1;
+        state.called = state.called.saturating_sub(1);
+        state
+    }
+
+    /// Calls as many parked lanes as the scheduler has work for. A call is a system call, so none is made that
+    /// is not needed.
+    pub(super) fn wake(&self, state: &mut State) {
+        let lanes = state.scheduler.lanes_wanted().min(state.parked).saturating_sub(state.called);
+        state.called += lanes;
+        for _ in 0..lanes {
+            self.call.notify_one();
+        }
+    }
+
+    /// Takes note of the end of a run, and its session back.
+    pub(super) fn give_back(&self, session: Numbered, rows: usize, took: Option<Duration>) {
+        let mut state = self.state();
+        state.scheduler.ended(session.0, rows, took);
+        state.idle.push(session);
+        self.wake(&mut state);
+    }
+
+    /// Answers the requests of a batch.
+    fn settle(&self, batch: &[Part], result: Result<Vec<Tensor>, RunError>, run: &Run) {
+        let rows = run.rows;
+        if result.is_ok() {
+            // Before anybody is answered, so that whoever was finds it counted.
+            Counters::add(&self.counters.batches, 1);
+            Counters::add(&self.counters.rows, rows);
+        }
+        let counted = |n: usize, waited: bool| if waited { 0 } else { n };
+        let wasted = match (result, batch) {
+            (Ok(outputs), [part]) if part.is_whole() && !self.limits.padded => {
+                counted(rows, part.complete_alone(outputs, run))
+            }
+            (Ok(outputs), parts) if outputs.iter().all(|o| o.rows() >= rows) => {
+                let mut at = 0;
+                parts.iter().fold(0, |wasted, part| {
+                    let here = at;
+                    at += part.rows();
+                    wasted + counted(part.rows(), part.complete(&outputs, here, run))
+                })
+            }
+            (Ok(outputs), _) => {
+                let shapes: Vec<_> = outputs.into_iter().map(|o| o.shape).collect();
+                return self.fail(batch, format!("{rows} rows went in, outputs have shapes {shapes:?}"));
+            }
+            (Err(RunError(failure)), _) => return self.fail(batch, failure),
+        };
+        Counters::add(&self.counters.wasted_rows, wasted);
+    }
+
+    fn fail(&self, batch: &[Part], failure: String) {
+        let rows = batch.iter().map(Part::rows).sum();
+        Counters::add(&self.counters.failed_rows, rows);
         tracing::error!(rows, error = %failure, "batch failed");
         let error = ScoreError::Failed(failure);
         for part in batch {
@@ -114,13 +226,7 @@ impl Lane {
 
 /// Runs a batch; a panic is a failure of this batch. The session holds no state between runs that it could
 /// leave torn.
-fn run(session: &mut dyn Session, inputs: Inputs) -> Result<Outputs, RunError> {
-    let outputs = catch_unwind(AssertUnwindSafe(|| session.run(inputs)))
-        .unwrap_or_else(|_| Err(RunError("the session panicked".to_owned())))?;
-    let variances = outputs.variances.as_ref().map_or(inputs.rows, Vec::len);
-    if (outputs.logits.len(), variances) != (inputs.rows, inputs.rows) {
-        let (rows, logits) = (inputs.rows, outputs.logits.len());
-        return Err(RunError(format!("{rows} rows went in, {logits} logits and {variances} variances came out")));
-    }
-    Ok(outputs)
+pub(super) fn run(session: &mut dyn Session, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+    catch_unwind(AssertUnwindSafe(|| session.run(inputs)))
+        .unwrap_or_else(|_| Err(RunError("the session panicked".to_owned())))
 }

@@ -1,13 +1,18 @@
-//! Batches requests onto a servable's lanes.
+//! Batches requests onto a servable's sessions.
 //!
-//! A request's rows become a job, cut into parts of at most one batch. [`queue`] holds the parts, a pure
-//! data structure; lanes, an OS thread for each session, take the next batch whenever they are free, so
-//! batches grow with load and nobody waits for company on an idle engine. Encoding before and calibration
-//! after are the caller's work.
+//! A request becomes a job in the [`queue`]; the [`scheduler`] knows what a run costs ([`cost`]) and decides
+//! what runs, in batches of what size, and what is refused because it would be late: all pure data. Lanes, one OS
+//! thread for each session, do what it says. A short request that finds an idle engine and no others on their way
+//! runs on its caller's thread, where no other thread has to wake.
+//!
+//! Encoding before and calibration after are the caller's work.
 
+pub mod cost;
 mod job;
 mod lane;
+mod pace;
 pub mod queue;
+pub mod scheduler;
 
 use std::{
     sync::{
@@ -15,17 +20,22 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use aibuyer_domain::ctr::Rows;
 use tokio::sync::oneshot;
 
-use job::{Job, Part};
-pub use job::{ScoreError, Scores};
-use queue::{Dropped, Queue, Refusal};
+use cost::CostModel;
+use job::Part;
+pub use job::{Request, ScoreError, Scores};
+use lane::Numbered;
+use queue::{Dropped, Entry as _};
+use scheduler::{Refusal, Scheduler};
 
-use crate::session::{RunError, Session};
+use crate::{
+    session::{RunError, Session},
+    tensor::Tensor,
+};
 
 /// Sizes of a servable's queue and batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +44,10 @@ pub struct BatchLimits {
     pub max_batch_rows: usize,
     /// Rows that may wait.
     pub queue_rows: usize,
+    /// A run that is predicted to take no longer than this may be made on the caller's thread.
+    pub inline: Duration,
+    /// Whether only batches of a size that was measured run, smaller ones padded: what a GPU wants.
+    pub padded: bool,
 }
 
 /// Counts since the servable was loaded. Rows, unless they say otherwise.
@@ -43,10 +57,14 @@ pub struct Counters {
     pub batches: AtomicU64,
     /// Rows run.
     pub rows: AtomicU64,
+    /// Of them, those that nobody waited for any more when they were done.
+    pub wasted_rows: AtomicU64,
     /// Dropped because the deadline passed.
     pub expired_rows: AtomicU64,
     /// Dropped because the caller left.
     pub abandoned_rows: AtomicU64,
+    /// Not admitted: the answer would have been late.
+    pub late_rows: AtomicU64,
     /// Not admitted: queue full.
     pub refused_rows: AtomicU64,
     /// In batches that failed, or of requests that another batch failed.
@@ -57,7 +75,9 @@ pub struct Counters {
 
 impl Counters {
     fn add(counter: &AtomicU64, n: usize) {
-        counter.fetch_add(n as u64, Ordering::Relaxed);
+        if n > 0 {
+            counter.fetch_add(n as u64, Ordering::Relaxed);
+        }
     }
 }
 
@@ -65,18 +85,35 @@ impl Counters {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    wake: Condvar,
-    counters: Arc<Counters>,
+    /// Calls parked lanes.
+    call: Condvar,
+    limits: BatchLimits,
+    counters: Counters,
 }
 
-#[derive(Debug)]
 struct State {
-    queue: Queue<Part>,
+    scheduler: Scheduler<Part>,
+    /// The sessions that run nothing.
+    idle: Vec<Numbered>,
+    /// Lanes that wait, and how many of them have been called and are not here yet.
+    parked: usize,
+    called: usize,
     closed: bool,
 }
 
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { scheduler, idle, parked, closed, .. } = self;
+        let debug = &mut f.debug_struct("State");
+        debug.field("scheduler", scheduler).field("idle", &idle.len()).field("parked", parked);
+        debug.field("closed", closed).finish_non_exhaustive()
+    }
+}
+
+type Guard<'a> = MutexGuard<'a, State>;
+
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> Guard<'_> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,12 +133,12 @@ pub enum BatcherError {
 #[derive(Debug)]
 pub struct Batcher {
     shared: Arc<Shared>,
-    limits: BatchLimits,
-    lanes: Arc<()>,
+    alive: Arc<()>,
 }
 
 impl Batcher {
-    /// Starts one lane for each session. `name` names the threads.
+    /// Starts one lane for each session. `name` names the threads, `cost` is what runs have been measured to
+    /// take.
     ///
     /// Returns once every lane has run `first`, whose outputs nobody sees: a thread's first run pays for its
     /// memory, and no caller should.
@@ -112,20 +149,19 @@ impl Batcher {
         name: &str,
         sessions: Vec<Box<dyn Session>>,
         limits: BatchLimits,
-        first: Rows,
+        first: Vec<Tensor>,
+        cost: CostModel,
     ) -> Result<Self, BatcherError> {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State { queue: Queue::new(limits.queue_rows, limits.max_batch_rows), closed: false }),
-            wake: Condvar::new(),
-            counters: Arc::default(),
-        });
-        let batcher = Self { shared, limits, lanes: Arc::new(()) };
+        let scheduler = Scheduler::new(sessions.len(), limits, cost, Instant::now());
+        let state = State { scheduler, idle: Vec::new(), parked: 0, called: 0, closed: false };
+        let shared = Shared { state: Mutex::new(state), call: Condvar::new(), limits, counters: Counters::default() };
+        let batcher = Self { shared: Arc::new(shared), alive: Arc::new(()) };
         let first = Arc::new(first);
         let (warm, warmed) = mpsc::channel();
-        for (i, session) in sessions.into_iter().enumerate() {
+        for session in sessions.into_iter().enumerate() {
             let first = (Arc::clone(&first), warm.clone());
-            let (shared, alive) = (Arc::clone(&batcher.shared), Arc::clone(&batcher.lanes));
-            lane::spawn(format!("{name}#{i}"), session, first, shared, alive)?;
+            let (shared, alive) = (Arc::clone(&batcher.shared), Arc::clone(&batcher.alive));
+            lane::spawn(format!("{name}#{}", session.0), session, first, shared, alive)?;
         }
         drop(warm);
         // Ends when each lane has dropped its sender.
@@ -135,18 +171,21 @@ impl Batcher {
         Ok(batcher)
     }
 
-    /// Runs rows through the model.
+    /// Runs a request through the model.
     ///
-    /// Dropping the future tells the lanes that nobody waits: parts that have not started are not run.
+    /// Dropping the future tells the lanes that nobody waits: rows that have not started are not run.
     ///
     /// # Errors
     /// [`ScoreError`] says whether a retry makes sense.
-    pub async fn score(&self, rows: Rows, now: Instant, deadline: Instant) -> Result<Scores, ScoreError> {
-        if rows.len == 0 {
+    pub async fn score(&self, request: Request, now: Instant) -> Result<Scores, ScoreError> {
+        if request.rows == 0 {
             return Ok(Scores::default());
         }
-        let (reply, answer) = oneshot::channel();
-        self.submit(rows, now, deadline, reply)?;
+        let deadline = request.deadline;
+        let answer = match self.submit(request, now) {
+            Submitted::Answered(result) => return result,
+            Submitted::Queued(answer) => answer,
+        };
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(scores)) => scores,
             // The lane ended without an answer: only when the servable is gone.
@@ -155,28 +194,61 @@ impl Batcher {
         }
     }
 
-    fn submit(&self, rows: Rows, now: Instant, deadline: Instant, reply: job::Reply) -> Result<(), ScoreError> {
-        let (len, capacity) = (rows.len, self.limits.queue_rows);
-        if len > capacity {
-            return Err(ScoreError::TooLarge { rows: len, capacity });
+    fn submit(&self, request: Request, now: Instant) -> Submitted {
+        let (rows, capacity) = (request.rows, self.shared.limits.queue_rows);
+        if rows > capacity {
+            return Submitted::Answered(Err(ScoreError::TooLarge { rows, capacity }));
         }
-        let parts = Job::new(rows, now, deadline, reply).parts(self.limits.max_batch_rows);
-        let several = parts.len() > 1;
-        let (result, dropped) = self.shared.state().queue.push(parts, now);
+        let mut state = self.shared.state();
+        state.scheduler.arrived(now);
+        if state.scheduler.lonely(rows)
+            && request.deadline > now
+            && let Some(session) = state.idle.pop()
+        {
+            state.scheduler.started(session.0, rows, now);
+            drop(state);
+            return Submitted::Answered(self.run_here(session, &request));
+        }
+        let (reply, answer) = oneshot::channel();
+        let mut dropped = Dropped::default();
+        let result = state.scheduler.push(Part::whole(request, now, reply), now, &mut dropped);
+        if result.is_ok() {
+            self.shared.wake(&mut state);
+        }
+        drop(state);
         self.shared.discard(dropped);
-        match result {
-            Ok(()) if several => self.shared.wake.notify_all(),
-            Ok(()) => self.shared.wake.notify_one(),
-            Err(Refusal::Expired) => {
-                Counters::add(&self.counters().expired_rows, len);
-                return Err(ScoreError::DeadlineExceeded);
+        let counters = &self.shared.counters;
+        let (counter, error) = match result {
+            Ok(()) => return Submitted::Queued(answer),
+            Err(Refusal::Expired) => (&counters.expired_rows, ScoreError::DeadlineExceeded),
+            Err(Refusal::Late { predicted }) => (&counters.late_rows, ScoreError::Late { predicted }),
+            Err(Refusal::Full(queue::Full { waiting, capacity })) => {
+                (&counters.refused_rows, ScoreError::Full { rows, waiting, capacity })
             }
-            Err(Refusal::Full { waiting, capacity }) => {
-                Counters::add(&self.counters().refused_rows, len);
-                return Err(ScoreError::Full { rows: len, waiting, capacity });
+        };
+        Counters::add(counter, rows);
+        Submitted::Answered(Err(error))
+    }
+
+    /// Runs a request on this thread.
+    fn run_here(&self, (place, mut session): Numbered, request: &Request) -> Result<Scores, ScoreError> {
+        let started = Instant::now();
+        let result = lane::run(session.as_mut(), &request.inputs);
+        let took = started.elapsed();
+        self.shared.give_back((place, session), request.rows, result.is_ok().then_some(took));
+        let counters = &self.shared.counters;
+        match result {
+            Ok(outputs) => {
+                Counters::add(&counters.batches, 1);
+                Counters::add(&counters.rows, request.rows);
+                Ok(Scores { outputs, queue: Duration::ZERO, compute: took, batch_rows: request.rows })
+            }
+            Err(RunError(failure)) => {
+                Counters::add(&counters.failed_rows, request.rows);
+                tracing::error!(rows = request.rows, error = %failure, "batch failed");
+                Err(ScoreError::Failed(failure))
             }
         }
-        Ok(())
     }
 
     /// Takes note of rows whose output is not a finite number.
@@ -193,21 +265,32 @@ impl Batcher {
     /// Rows waiting now.
     #[must_use]
     pub fn waiting_rows(&self) -> usize {
-        self.shared.state().queue.rows()
+        self.shared.state().scheduler.rows()
+    }
+
+    /// What runs are predicted to take now.
+    #[must_use]
+    pub fn cost(&self) -> CostModel {
+        self.shared.state().scheduler.cost().clone()
     }
 
     /// A token that lives as long as any lane: when it cannot be upgraded, every session is gone.
     #[must_use]
     pub fn lanes(&self) -> std::sync::Weak<()> {
-        Arc::downgrade(&self.lanes)
+        Arc::downgrade(&self.alive)
     }
+}
+
+/// What became of a request.
+enum Submitted {
+    Answered(Result<Scores, ScoreError>),
+    Queued(oneshot::Receiver<Result<Scores, ScoreError>>),
 }
 
 impl Shared {
     /// Answers and counts parts that will not be run. Takes the jobs' locks and wakes callers: not to be
-    /// called under the queue's lock.
+    /// called under the state's lock.
     fn discard(&self, dropped: Dropped<Part>) {
-        use queue::Entry as _;
         for part in dropped.expired {
             Counters::add(&self.counters.expired_rows, part.rows());
             part.fail(&ScoreError::DeadlineExceeded);
@@ -223,7 +306,7 @@ impl Shared {
 impl Drop for Batcher {
     fn drop(&mut self) {
         self.shared.state().closed = true;
-        self.shared.wake.notify_all();
+        self.shared.call.notify_all();
     }
 }
 

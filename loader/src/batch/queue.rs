@@ -1,45 +1,48 @@
-//! The queue of one servable: bounded in rows, earliest deadline first, no clock and no threads of its own.
+//! What waits for a lane: bounded in rows, most important first, then earliest deadline first. No clock and
+//! no threads of its own.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
+/// What is served first, whatever the deadlines are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// The usual.
+    #[default]
+    Normal,
+    /// What nobody waits for dearly. It may fill half of the queue only, so that it never shuts others out.
+    Low,
+}
+
 /// Something that waits to be run.
-pub trait Entry {
-    /// Rows it adds to a batch, 1 to the queue's largest batch.
+pub trait Entry: Sized {
+    /// Rows it adds to a batch, 1 or more.
     fn rows(&self) -> usize;
     /// When its answer stops being wanted.
     fn deadline(&self) -> Instant;
+    /// Its rank.
+    fn priority(&self) -> Priority;
     /// Whether its caller has left.
     fn abandoned(&self) -> bool;
+    /// Cuts off its first `rows`, fewer than it has.
+    fn cut(&mut self, rows: usize) -> Self;
     /// Whether it is worth running.
     fn wanted(&self, now: Instant) -> bool {
         self.deadline() > now && !self.abandoned()
     }
 }
 
-/// Why a request was not queued.
+/// No room for an entry's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// No room for its rows.
-    Full {
-        /// Rows waiting.
-        waiting: usize,
-        /// Rows that may wait.
-        capacity: usize,
-    },
-    /// Its deadline has passed.
-    Expired,
-}
-
-/// What [`Queue::poll`] took out.
-#[derive(Debug)]
-pub struct Polled<E> {
-    /// To be run as one batch, in this order; empty when nothing waits.
-    pub batch: Vec<E>,
-    /// What will not be run.
-    pub dropped: Dropped<E>,
+pub struct Full {
+    /// Rows waiting.
+    pub waiting: usize,
+    /// Rows that may wait, of the entry's priority.
+    pub capacity: usize,
 }
 
 /// Entries that left the queue without being run.
@@ -58,6 +61,12 @@ impl<E> Default for Dropped<E> {
 }
 
 impl<E: Entry> Dropped<E> {
+    /// Whether nothing was dropped.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.expired.is_empty() && self.abandoned.is_empty()
+    }
+
     /// Sorts out an entry that nobody waits for; gives back one that somebody does.
     fn sort(&mut self, entry: E, now: Instant) -> Option<E> {
         if entry.deadline() <= now {
@@ -71,21 +80,22 @@ impl<E: Entry> Dropped<E> {
     }
 }
 
-/// A bounded queue that forms batches.
+/// A bounded queue.
 #[derive(Debug)]
 pub struct Queue<E> {
     waiting: Waiting<E>,
     capacity: usize,
-    max_batch: usize,
     /// When callers that left were last looked for.
     swept: Option<Instant>,
 }
 
 impl<E: Entry> Queue<E> {
-    /// A queue for at most `capacity` waiting rows that forms batches of at most `max_batch` rows.
+    /// A queue for at most `capacity` waiting rows. Deadlines are told apart from `now` on.
     #[must_use]
-    pub fn new(capacity: usize, max_batch: usize) -> Self {
-        Self { waiting: Waiting::default(), capacity, max_batch, swept: None }
+    pub fn new(capacity: usize, now: Instant) -> Self {
+        let (entries, by_deadline) = (BTreeMap::new(), BTreeMap::new());
+        let waiting = Waiting { entries, rows: 0, by_deadline, arrivals: 0, epoch: now };
+        Self { waiting, capacity, swept: None }
     }
 
     /// Rows waiting.
@@ -94,51 +104,69 @@ impl<E: Entry> Queue<E> {
         self.waiting.rows
     }
 
-    /// Queues the parts of one request, all or none.
+    /// Rows that will be run before an entry of this rank, within a millisecond's worth.
+    #[must_use]
+    pub fn rows_before(&self, priority: Priority, deadline: Instant) -> usize {
+        self.waiting.before(priority, deadline)
+    }
+
+    /// The deadline of what is next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.first().map(Entry::deadline)
+    }
+
+    /// Queues an entry.
     ///
     /// When there is no room, entries that nobody waits for are dropped first: those that expired always,
     /// those whose callers left at most every 10 ms, because finding them takes a look at every entry.
-    pub fn push(&mut self, parts: Vec<E>, now: Instant) -> (Result<(), Refusal>, Dropped<E>) {
-        let mut dropped = Dropped::default();
-        if parts.iter().any(|p| p.deadline() <= now) {
-            return (Err(Refusal::Expired), dropped);
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room still.
+    pub fn push(&mut self, entry: E, now: Instant, dropped: &mut Dropped<E>) -> Result<(), Full> {
+        let capacity = match entry.priority() {
+            Priority::Low => self.capacity.div_ceil(2),
+            _ => self.capacity,
+        };
+        if self.rows() + entry.rows() > capacity {
+            self.sweep(now, dropped);
         }
-        let needed: usize = parts.iter().map(Entry::rows).sum();
-        if self.rows() + needed > self.capacity {
-            self.sweep(now, &mut dropped);
+        if self.rows() + entry.rows() > capacity {
+            return Err(Full { waiting: self.rows(), capacity });
         }
-        if self.rows() + needed > self.capacity {
-            return (Err(Refusal::Full { waiting: self.rows(), capacity: self.capacity }), dropped);
-        }
-        for part in parts {
-            self.waiting.insert(part);
-        }
-        (Ok(()), dropped)
+        self.waiting.insert(entry);
+        Ok(())
     }
 
-    /// Forms the next batch: entries in order of their deadlines while they fit, without those that expired
-    /// or whose callers left.
-    pub fn poll(&mut self, now: Instant) -> Polled<E> {
-        let mut polled = Polled { batch: Vec::new(), dropped: Dropped::default() };
+    /// Takes the next entries out, `limit` rows at most, without those that expired or whose callers left.
+    ///
+    /// An entry that fits into one batch is not cut for the sake of filling another; one of more than `limit`
+    /// rows gives up an equal share of them.
+    pub fn take(&mut self, limit: usize, now: Instant, dropped: &mut Dropped<E>) -> Vec<E> {
+        let mut batch: Vec<E> = Vec::new();
         let mut rows = 0;
-        while let Some(next) = self.waiting.first() {
-            if rows > 0 && rows + next.rows() > self.max_batch && next.wanted(now) {
+        while rows < limit
+            && let Some(next) = self.waiting.first()
+        {
+            let len = next.rows();
+            if next.wanted(now) && rows + len > limit {
+                if rows == 0 {
+                    batch.extend(self.waiting.cut(len.div_ceil(len.div_ceil(limit))));
+                }
                 break;
             }
             let Some(entry) = self.waiting.pop() else { break };
-            if let Some(entry) = polled.dropped.sort(entry, now) {
+            if let Some(entry) = dropped.sort(entry, now) {
                 rows += entry.rows();
-                polled.batch.push(entry);
+                batch.push(entry);
             }
         }
-        polled
+        batch
     }
 
     fn sweep(&mut self, now: Instant, dropped: &mut Dropped<E>) {
         const PAUSE: Duration = Duration::from_millis(10);
-        while self.waiting.first().is_some_and(|next| next.deadline() <= now) {
-            dropped.expired.extend(self.waiting.pop());
-        }
+        dropped.expired.extend(self.waiting.take_expired(now));
         if self.swept.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE) {
             self.swept = Some(now);
             dropped.abandoned.extend(self.waiting.take_abandoned());
@@ -146,18 +174,20 @@ impl<E: Entry> Queue<E> {
     }
 }
 
-/// Entries by deadline, then by arrival, and how many rows they are: the two change together, here only.
+/// Rank of an entry: priority, deadline, arrival.
+type Rank = (Priority, Instant, u64);
+
+/// Entries by rank, and their rows: what changes together does so here only.
 #[derive(Debug)]
 struct Waiting<E> {
-    entries: BTreeMap<(Instant, u64), E>,
+    entries: BTreeMap<Rank, E>,
+    /// Rows of all.
     rows: usize,
+    /// Rows by priority and millisecond of the deadline; no entry is zero.
+    by_deadline: BTreeMap<(Priority, u128), usize>,
     arrivals: u64,
-}
-
-impl<E> Default for Waiting<E> {
-    fn default() -> Self {
-        Self { entries: BTreeMap::new(), rows: 0, arrivals: 0 }
-    }
+    /// What milliseconds are counted from.
+    epoch: Instant,
 }
 
 impl<E: Entry> Waiting<E> {
@@ -167,19 +197,68 @@ impl<E: Entry> Waiting<E> {
 
     fn insert(&mut self, entry: E) {
         self.rows += entry.rows();
-        self.entries.insert((entry.deadline(), self.arrivals), entry);
+        *self.by_deadline.entry(self.slot(&entry)).or_default() += entry.rows();
+        self.entries.insert((entry.priority(), entry.deadline(), self.arrivals), entry);
         self.arrivals += 1;
     }
 
     fn pop(&mut self) -> Option<E> {
         let (_, entry) = self.entries.pop_first()?;
-        self.rows -= entry.rows();
+        self.gone(&entry);
         Some(entry)
     }
 
-    fn take_abandoned(&mut self) -> impl Iterator<Item = E> {
-        let gone = self.entries.extract_if(.., |_, entry| entry.abandoned());
-        gone.map(|(_, entry)| entry).inspect(|entry| self.rows -= entry.rows())
+    /// Cuts the first `rows` off the first entry.
+    fn cut(&mut self, rows: usize) -> Option<E> {
+        let part = self.entries.first_entry()?.get_mut().cut(rows);
+        self.gone(&part);
+        Some(part)
+    }
+
+    fn before(&self, priority: Priority, deadline: Instant) -> usize {
+        let end = (priority, self.millis(deadline));
+        self.by_deadline.range(..=end).map(|(_, rows)| rows).sum()
+    }
+
+    fn take_expired(&mut self, now: Instant) -> Vec<E> {
+        let mut expired = Vec::new();
+        for priority in [Priority::High, Priority::Normal, Priority::Low] {
+            while let Some((rank, _)) = self.entries.range((priority, self.epoch, 0)..=(priority, now, u64::MAX)).next()
+            {
+                let rank = *rank;
+                let Some(entry) = self.entries.remove(&rank) else { break };
+                self.gone(&entry);
+                expired.push(entry);
+            }
+        }
+        expired
+    }
+
+    fn take_abandoned(&mut self) -> Vec<E> {
+        let abandoned: Vec<E> = self.entries.extract_if(.., |_, entry| entry.abandoned()).map(|(_, e)| e).collect();
+        for entry in &abandoned {
+            self.gone(entry);
+        }
+        abandoned
+    }
+
+    fn gone(&mut self, entry: &E) {
+        self.rows -= entry.rows();
+        let slot = self.slot(entry);
+        if let Some(rows) = self.by_deadline.get_mut(&slot) {
+            *rows -= entry.rows();
+            if *rows == 0 {
+                self.by_deadline.remove(&slot);
+            }
+        }
+    }
+
+    fn slot(&self, entry: &E) -> (Priority, u128) {
+        (entry.priority(), self.millis(entry.deadline()))
+    }
+
+    fn millis(&self, at: Instant) -> u128 {
+        at.saturating_duration_since(self.epoch).as_millis()
     }
 }
 
@@ -191,9 +270,10 @@ mod tests {
 
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Fake {
-        id: usize,
+        id: u64,
         rows: usize,
         deadline: Instant,
+        priority: Priority,
         abandoned: bool,
     }
 
@@ -204,90 +284,98 @@ mod tests {
         fn deadline(&self) -> Instant {
             self.deadline
         }
+        fn priority(&self) -> Priority {
+            self.priority
+        }
         fn abandoned(&self) -> bool {
             self.abandoned
+        }
+        fn cut(&mut self, rows: usize) -> Self {
+            self.rows -= rows;
+            Self { rows, ..self.clone() }
         }
     }
 
     const CAPACITY: usize = 40;
-    const MAX_BATCH: usize = 8;
 
     #[derive(Debug, Clone)]
     enum Step {
-        /// Parts of (rows), time to the deadline in ms, whether the caller leaves at once.
-        Push(Vec<usize>, u64, bool),
-        Poll,
+        /// Rows, time to the deadline in ms, rank, whether the caller leaves at once.
+        Push(usize, u64, Priority, bool),
+        /// At most so many rows.
+        Take(usize),
         Pass(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
+        let priority = prop_oneof![Just(Priority::High), Just(Priority::Normal), Just(Priority::Low)];
         prop_oneof![
-            3 => (proptest::collection::vec(1..=MAX_BATCH, 1..4), 0u64..30, proptest::bool::weighted(0.2))
-                .prop_map(|(rows, ms, gone)| Step::Push(rows, ms, gone)),
-            2 => Just(Step::Poll),
+            3 => (1usize..20, 1u64..30, priority, proptest::bool::weighted(0.2))
+                .prop_map(|(rows, ms, priority, gone)| Step::Push(rows, ms, priority, gone)),
+            2 => (1usize..12).prop_map(Step::Take),
             1 => (0u64..12).prop_map(Step::Pass),
         ]
     }
 
     proptest! {
-        /// Against a list that is searched anew each time: what is batched, what is dropped and why, and how
-        /// many rows wait.
+        /// Against a list that is searched anew each time: what is taken, what is dropped and why, how many
+        /// rows wait, and how many of them come first.
         #[test]
         fn behaves_as_a_naive_list(steps in proptest::collection::vec(step(), 1..80)) {
-            let mut queue = Queue::new(CAPACITY, MAX_BATCH);
-            let mut list: Vec<Fake> = Vec::new();
             let (mut now, mut next_id, mut swept) = (Instant::now(), 0, None);
+            let mut queue = Queue::new(CAPACITY, now);
+            let mut list: Vec<Fake> = Vec::new();
             let waiting = |l: &[Fake]| l.iter().map(|e| e.rows).sum::<usize>();
             for step in steps {
-                list.sort_by_key(|e| (e.deadline, e.id));
+                list.sort_by_key(|e| (e.priority, e.deadline, e.id));
+                let mut dropped = Dropped::default();
+                let (mut expired, mut gone) = (vec![], vec![]);
                 match step {
                     Step::Pass(ms) => now += Duration::from_millis(ms),
-                    Step::Push(rows, ms, abandoned) => {
+                    Step::Push(rows, ms, priority, abandoned) => {
+                        next_id += 1;
                         let deadline = now + Duration::from_millis(ms);
-                        let parts: Vec<Fake> = rows.iter().map(|rows| {
-                            next_id += 1;
-                            Fake { id: next_id, rows: *rows, deadline, abandoned }
-                        }).collect();
-                        let needed: usize = rows.iter().sum();
-                        let (result, dropped) = queue.push(parts.clone(), now);
-                        let (mut expired, mut gone) = (vec![], vec![]);
-                        let expect = if ms == 0 {
-                            Err(Refusal::Expired)
+                        let entry = Fake { id: next_id, rows, deadline, priority, abandoned };
+                        let before = list.iter().filter(|e| (e.priority, e.deadline) <= (priority, deadline));
+                        prop_assert_eq!(queue.rows_before(priority, deadline), before.map(|e| e.rows).sum::<usize>());
+                        let result = queue.push(entry.clone(), now, &mut dropped);
+                        let capacity = if priority == Priority::Low { CAPACITY / 2 } else { CAPACITY };
+                        if waiting(&list) + rows > capacity {
+                            expired = list.extract_if(.., |e| e.deadline <= now).collect();
+                            if swept.is_none_or(|s: Instant| now - s >= Duration::from_millis(10)) {
+                                swept = Some(now);
+                                gone = list.extract_if(.., |e| e.abandoned).collect();
+                            }
+                        }
+                        if waiting(&list) + rows > capacity {
+                            prop_assert_eq!(result, Err(Full { waiting: waiting(&list), capacity }));
                         } else {
-                            if waiting(&list) + needed > CAPACITY {
-                                expired = list.extract_if(.., |e| e.deadline <= now).collect();
-                                if swept.is_none_or(|s: Instant| now - s >= Duration::from_millis(10)) {
-                                    swept = Some(now);
-                                    gone = list.extract_if(.., |e| e.abandoned).collect();
-                                }
-                            }
-                            if waiting(&list) + needed > CAPACITY {
-                                Err(Refusal::Full { waiting: waiting(&list), capacity: CAPACITY })
-                            } else {
-                                list.extend(parts);
-                                Ok(())
-                            }
-                        };
-                        prop_assert_eq!(result, expect);
-                        prop_assert_eq!((dropped.expired, dropped.abandoned), (expired, gone));
+                            prop_assert_eq!(result, Ok(()));
+                            list.push(entry);
+                        }
                     }
-                    Step::Poll => {
-                        let polled = queue.poll(now);
-                        let (mut batch, mut expired, mut gone) = (vec![], vec![], vec![]);
-                        while let Some(e) = list.first().cloned() {
+                    Step::Take(limit) => {
+                        let taken = queue.take(limit, now, &mut dropped);
+                        let mut batch: Vec<Fake> = vec![];
+                        while waiting(&batch) < limit && let Some(e) = list.first().cloned() {
                             let dead = e.abandoned || e.deadline <= now;
-                            if !dead && !batch.is_empty() && waiting(&batch) + e.rows > MAX_BATCH {
+                            if !dead && waiting(&batch) + e.rows > limit {
+                                if batch.is_empty() {
+                                    let shares = e.rows.div_ceil(limit);
+                                    batch.push(list[0].cut(e.rows.div_ceil(shares)));
+                                }
                                 break;
                             }
                             list.remove(0);
                             if e.deadline <= now { &mut expired } else if e.abandoned { &mut gone } else { &mut batch }.push(e);
                         }
-                        prop_assert!(waiting(&batch) <= MAX_BATCH);
-                        prop_assert_eq!(polled.batch, batch);
-                        prop_assert_eq!((polled.dropped.expired, polled.dropped.abandoned), (expired, gone));
+                        prop_assert!(waiting(&batch) <= limit);
+                        prop_assert_eq!(taken, batch);
                     }
                 }
+                prop_assert_eq!((dropped.expired, dropped.abandoned), (expired, gone));
                 prop_assert_eq!(queue.rows(), waiting(&list));
+                prop_assert_eq!(queue.rows_before(Priority::Low, now + Duration::from_secs(60)), queue.rows());
                 prop_assert!(queue.rows() <= CAPACITY);
             }
         }

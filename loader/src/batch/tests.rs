@@ -10,21 +10,40 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::fake::{FAIL, FakeSession, PANIC, rows};
+use crate::{
+    fake::{FAIL, FakeSession, PANIC, rows},
+    tensor::Elements,
+};
 
-const LIMITS: BatchLimits = BatchLimits { max_batch_rows: 8, queue_rows: 1000 };
+/// Nothing runs on its caller's thread: these tests hold up lanes.
+const LIMITS: BatchLimits = BatchLimits { max_batch_rows: 8, queue_rows: 1000, inline: Duration::ZERO, padded: false };
+
+/// What fake runs cost: nearly nothing, so that nothing is refused for being late.
+fn cost() -> CostModel {
+    CostModel::new(&[1, 2, 4, 8].map(|rows| (rows, Duration::from_nanos(10)))).unwrap()
+}
 
 fn batcher(lanes: usize, limits: BatchLimits) -> Batcher {
-    let sessions = (0..lanes).map(|_| Box::new(FakeSession { gate: None }) as Box<dyn Session>).collect();
-    Batcher::start("fake", sessions, limits, rows(&[0])).unwrap()
+    let sessions = (0..lanes).map(|_| Box::new(FakeSession::default()) as Box<dyn Session>).collect();
+    Batcher::start("fake", sessions, limits, rows(&[0]), cost()).unwrap()
 }
 
 /// A batcher of one lane that runs one batch for each permit sent.
 fn gated(limits: BatchLimits) -> (Batcher, mpsc::Sender<()>) {
     let (permit, gate) = mpsc::channel();
-    let session = Box::new(FakeSession { gate: Some(gate) });
+    let session = Box::new(FakeSession { gate: Some(gate), sizes: None });
     permit.send(()).unwrap(); // for the lane's first run
-    (Batcher::start("gated", vec![session], limits, rows(&[0])).unwrap(), permit)
+    (Batcher::start("gated", vec![session], limits, rows(&[0]), cost()).unwrap(), permit)
+}
+
+fn request(ids: &[i64], deadline: Instant) -> Request {
+    Request { inputs: rows(ids), rows: ids.len(), priority: queue::Priority::Normal, deadline }
+}
+
+/// The ids that came back.
+fn ids(scores: &Scores) -> Vec<i64> {
+    let Elements::I64(ids) = &scores.outputs[1].elements else { panic!("{scores:?}") };
+    ids.clone()
 }
 
 fn soon() -> Instant {
@@ -56,8 +75,11 @@ proptest! {
         sizes in proptest::collection::vec((1usize..30, proptest::bool::weighted(0.2)), 1..40),
         bad in proptest::option::of((0usize..40, proptest::bool::ANY)),
         lanes in 1usize..4,
+        padded in proptest::bool::ANY,
+        inline in proptest::bool::ANY,
     ) {
-        let batcher = batcher(lanes, LIMITS);
+        let inline = if inline { Duration::from_millis(1) } else { Duration::ZERO };
+        let batcher = batcher(lanes, BatchLimits { padded, inline, ..LIMITS });
         let mut next = 0;
         let mut requests: Vec<Vec<i64>> = sizes.iter().map(|(size, _)| {
             let ids = (next..next + *size as i64).collect();
@@ -70,7 +92,7 @@ proptest! {
         }
         let (now, deadline) = (Instant::now(), soon());
         let results: Vec<Option<Result<Scores, ScoreError>>> = runtime().block_on(async {
-            let mut calls: Vec<_> = requests.iter().map(|ids| Box::pin(batcher.score(rows(ids), now, deadline))).collect();
+            let mut calls: Vec<_> = requests.iter().map(|ids| Box::pin(batcher.score(request(ids, deadline), now))).collect();
             // Every call is under way before the first answer is awaited, and some are dropped then.
             let mut early = Vec::new();
             for call in &mut calls {
@@ -90,10 +112,9 @@ proptest! {
             match result {
                 None => {}
                 Some(Ok(scores)) => {
-                    let logits: Vec<f32> = ids.iter().map(|id| *id as f32).collect();
-                    let variances: Vec<f32> = ids.iter().map(|id| -(*id as f32)).collect();
-                    prop_assert_eq!(scores.outputs.logits, logits);
-                    prop_assert_eq!(scores.outputs.variances, Some(variances));
+                    let numbers = ids.iter().map(|id| *id as f32).collect();
+                    prop_assert_eq!(&scores.outputs[0], &Tensor { shape: vec![ids.len()], elements: Elements::F32(numbers) });
+                    prop_assert_eq!(&scores.outputs[1..], rows(ids));
                     prop_assert!(bad.is_none_or(|(b, _)| b != i));
                 }
                 Some(Err(error)) => {
@@ -110,16 +131,16 @@ fn what_expires_in_the_queue_is_never_run() {
     let (batcher, permit) = gated(LIMITS);
     runtime().block_on(async {
         let now = Instant::now();
-        let mut first = Box::pin(batcher.score(rows(&[1]), now, soon()));
+        let mut first = Box::pin(batcher.score(request(&[1], soon()), now));
         let _ = tokio::time::timeout(Duration::ZERO, &mut first).await;
         until_empty(&batcher);
         let brief = now + Duration::from_millis(20);
-        let error = batcher.score(rows(&[2, 3]), now, brief).await.unwrap_err();
+        let error = batcher.score(request(&[2, 3], brief), now).await.unwrap_err();
         assert_eq!(error, ScoreError::DeadlineExceeded);
         permit.send(()).unwrap();
-        assert_eq!(first.await.unwrap().outputs.logits, [1.0]);
+        assert_eq!(ids(&first.await.unwrap()), [1]);
         drop(permit);
-        assert_eq!(batcher.score(rows(&[4]), Instant::now(), soon()).await.unwrap().outputs.logits, [4.0]);
+        assert_eq!(ids(&batcher.score(request(&[4], soon()), Instant::now()).await.unwrap()), [4]);
     });
     let counters = batcher.counters();
     assert_eq!(read(&counters.rows), 2, "rows 1 and 4 only");
@@ -130,7 +151,7 @@ fn what_expires_in_the_queue_is_never_run() {
 fn a_deadline_in_the_past_is_refused_at_admission() {
     let batcher = batcher(1, LIMITS);
     let now = Instant::now();
-    let error = runtime().block_on(batcher.score(rows(&[1, 2]), now, now)).unwrap_err();
+    let error = runtime().block_on(batcher.score(request(&[1, 2], now), now)).unwrap_err();
     assert_eq!(error, ScoreError::DeadlineExceeded);
     assert_eq!(read(&batcher.counters().expired_rows), 2);
     assert_eq!(read(&batcher.counters().batches), 0);
@@ -138,10 +159,10 @@ fn a_deadline_in_the_past_is_refused_at_admission() {
 
 #[test]
 fn a_full_queue_refuses_at_once_and_a_request_it_could_never_hold_is_invalid() {
-    let (batcher, permit) = gated(BatchLimits { max_batch_rows: 4, queue_rows: 6 });
+    let (batcher, permit) = gated(BatchLimits { max_batch_rows: 4, queue_rows: 6, ..LIMITS });
     runtime().block_on(async {
         let start = |ids: &[i64]| {
-            let mut call = Box::pin(batcher.score(rows(ids), Instant::now(), soon()));
+            let mut call = Box::pin(batcher.score(request(ids, soon()), Instant::now()));
             let poll = call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
             (call, poll)
         };
@@ -159,9 +180,9 @@ fn a_full_queue_refuses_at_once_and_a_request_it_could_never_hold_is_invalid() {
         let (_, poll) = start(&[0; 7]);
         assert_eq!(poll, std::task::Poll::Ready(Err(ScoreError::TooLarge { rows: 7, capacity: 6 })));
         drop(permit);
-        assert_eq!(first.await.unwrap().outputs.logits, [1.0]);
-        assert_eq!(stays.await.unwrap().outputs.logits, [5.0, 6.0, 7.0]);
-        assert_eq!(makes_use.await.unwrap().outputs.logits, [8.0, 9.0, 10.0]);
+        assert_eq!(ids(&first.await.unwrap()), [1]);
+        assert_eq!(ids(&stays.await.unwrap()), [5, 6, 7]);
+        assert_eq!(ids(&makes_use.await.unwrap()), [8, 9, 10]);
     });
     assert_eq!(read(&batcher.counters().refused_rows), 1);
     assert_eq!(read(&batcher.counters().abandoned_rows), 3);
@@ -171,15 +192,11 @@ fn a_full_queue_refuses_at_once_and_a_request_it_could_never_hold_is_invalid() {
 fn dropping_the_batcher_finishes_what_waits_and_frees_the_sessions() {
     let (batcher, permit) = gated(LIMITS);
     let lanes = batcher.lanes();
-    let answer = {
-        let (reply, answer) = oneshot::channel();
-        batcher.submit(rows(&[7]), Instant::now(), soon(), reply).unwrap();
-        answer
-    };
+    let Submitted::Queued(answer) = batcher.submit(request(&[7], soon()), Instant::now()) else { panic!("not queued") };
     drop(batcher);
     assert!(lanes.upgrade().is_some(), "the lane still works");
     drop(permit);
-    assert_eq!(answer.blocking_recv().unwrap().unwrap().outputs.logits, [7.0]);
+    assert_eq!(ids(&answer.blocking_recv().unwrap().unwrap()), [7]);
     while lanes.upgrade().is_some() {
         std::thread::yield_now();
     }
@@ -188,19 +205,73 @@ fn dropping_the_batcher_finishes_what_waits_and_frees_the_sessions() {
 #[test]
 fn a_lane_that_cannot_make_its_first_run_is_not_started() {
     for (id, expect) in [(FAIL, "told to fail"), (PANIC, "panicked")] {
-        let session: Box<dyn Session> = Box::new(FakeSession { gate: None });
-        let error = Batcher::start("fake", vec![session], LIMITS, rows(&[id])).unwrap_err().to_string();
+        let session: Box<dyn Session> = Box::new(FakeSession::default());
+        let error = Batcher::start("fake", vec![session], LIMITS, rows(&[id]), cost()).unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
     }
 }
 
 #[test]
-fn large_requests_are_cut_evenly() {
-    let (reply, _answer) = oneshot::channel();
-    let ids: Vec<i64> = (0..17).collect();
-    let parts = Job::new(rows(&ids), Instant::now(), soon(), reply).parts(8);
-    let sizes: Vec<usize> = parts.iter().map(queue::Entry::rows).collect();
-    assert_eq!(sizes, [5, 6, 6]);
-    let back: Vec<i64> = parts.iter().flat_map(|p| p.ids().to_vec()).collect();
-    assert_eq!(back, ids);
+fn a_request_for_an_idle_engine_runs_on_its_callers_thread() {
+    let (sizes, ran) = mpsc::channel();
+    let session = Box::new(FakeSession { gate: None, sizes: Some(sizes) });
+    let limits = BatchLimits { inline: Duration::from_millis(1), ..LIMITS };
+    let batcher = Batcher::start("fake", vec![session], limits, rows(&[0]), cost()).unwrap();
+    let Submitted::Answered(answer) = batcher.submit(request(&[5, 6], soon()), Instant::now()) else {
+        panic!("was queued")
+    };
+    let scores = answer.unwrap();
+    assert_eq!((ids(&scores), scores.queue), (vec![5, 6], Duration::ZERO));
+    // A failure there is the request's own, and the session is back for the next one.
+    for bad in [FAIL, PANIC] {
+        let Submitted::Answered(answer) = batcher.submit(request(&[bad], soon()), Instant::now()) else {
+            panic!("was queued")
+        };
+        assert!(matches!(answer, Err(ScoreError::Failed(_))));
+    }
+    let Submitted::Answered(Ok(_)) = batcher.submit(request(&[7], soon()), Instant::now()) else { panic!("no answer") };
+    assert_eq!(ran.try_iter().collect::<Vec<_>>(), [1, 2, 1, 1, 1]);
+    let counters = batcher.counters();
+    assert_eq!((read(&counters.rows), read(&counters.failed_rows)), (3, 2));
+}
+
+#[test]
+fn padded_batches_run_at_bucket_sizes_and_nobody_sees_the_padding() {
+    let (sizes, ran) = mpsc::channel();
+    let session = Box::new(FakeSession { gate: None, sizes: Some(sizes) });
+    let limits = BatchLimits { padded: true, ..LIMITS };
+    let batcher = Batcher::start("fake", vec![session], limits, rows(&[0]), cost()).unwrap();
+    let scores = runtime().block_on(batcher.score(request(&[1, 2, 3], soon()), Instant::now())).unwrap();
+    assert_eq!((ids(&scores), scores.batch_rows), (vec![1, 2, 3], 3));
+    assert_eq!(ran.try_iter().collect::<Vec<_>>(), [1, 4]);
+}
+
+#[test]
+fn what_would_be_late_is_refused_at_once_and_what_was_computed_in_vain_is_counted() {
+    let slow = CostModel::new(&[(1, Duration::from_secs(1)), (8, Duration::from_secs(8))]).unwrap();
+    let (permit, gate) = mpsc::channel();
+    permit.send(()).unwrap();
+    let session = Box::new(FakeSession { gate: Some(gate), sizes: None });
+    let batcher = Batcher::start("gated", vec![session], LIMITS, rows(&[0]), slow).unwrap();
+    runtime().block_on(async {
+        let now = Instant::now();
+        // On an idle engine nothing is refused, or a wrong estimate would stay wrong.
+        let mut first = Box::pin(batcher.score(request(&[1, 2], now + Duration::from_millis(500)), now));
+        let _ = tokio::time::timeout(Duration::ZERO, &mut first).await;
+        until_empty(&batcher);
+        let error = batcher.score(request(&[3], now + Duration::from_secs(2)), now).await.unwrap_err();
+        assert!(matches!(error, ScoreError::Late { predicted } if predicted.as_secs() >= 2), "{error}");
+        drop(first);
+        drop(permit);
+    });
+    let counters = batcher.shared.clone();
+    drop(batcher);
+    while counters.state().idle.is_empty() && Arc::strong_count(&counters) > 1 {
+        std::thread::yield_now();
+    }
+    let counters = &counters.counters;
+    while read(&counters.rows) == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!((read(&counters.late_rows), read(&counters.expired_rows)), (1, 0));
 }

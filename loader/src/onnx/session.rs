@@ -6,14 +6,16 @@ use aibuyer_domain::model::{Signature, TensorInfo};
 use ort::{
     environment::Environment,
     logging::LogLevel,
-    session::{self, builder::GraphOptimizationLevel},
-    value::{Outlet, TensorRef, ValueType},
+    session::{self, SessionInputValue, builder::GraphOptimizationLevel},
+    value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType},
 };
-
 use prost::bytes::Bytes;
 
 use super::weights::{self, Weight};
-use crate::session::{Inputs, Outputs, RunError, Runtime, Session};
+use crate::{
+    session::{RunError, Runtime, Session},
+    tensor::{Elements, Tensor, each},
+};
 
 /// ONNX Runtime, loaded into this process.
 #[derive(Debug, Clone)]
@@ -90,21 +92,29 @@ impl OnnxRuntime {
 
 fn info(outlet: &Outlet) -> TensorInfo {
     let (dtype, shape) = match outlet.dtype() {
-        ValueType::Tensor { ty, shape, .. } => {
-            // Spelled as ONNX and numpy do: int64, float32.
-            let dtype = ty.to_string();
-            let dtype = match dtype.as_str() {
-                "f32" => "float32".to_owned(),
-                "f64" => "float64".to_owned(),
-                "i32" => "int32".to_owned(),
-                "i64" => "int64".to_owned(),
-                _ => dtype,
-            };
-            (dtype, shape.iter().map(|d| usize::try_from(*d).ok()).collect())
-        }
+        ValueType::Tensor { ty, shape, .. } => (dtype(*ty), shape.iter().map(|d| usize::try_from(*d).ok()).collect()),
         other => (other.to_string(), Vec::new()),
     };
     TensorInfo { name: outlet.name().to_owned(), dtype, shape }
+}
+
+/// A type's name as ONNX and numpy spell it.
+fn dtype(ty: TensorElementType) -> String {
+    let name = match ty {
+        TensorElementType::Bool => "bool",
+        TensorElementType::Uint8 => "uint8",
+        TensorElementType::Int8 => "int8",
+        TensorElementType::Uint16 => "uint16",
+        TensorElementType::Int16 => "int16",
+        TensorElementType::Uint32 => "uint32",
+        TensorElementType::Int32 => "int32",
+        TensorElementType::Uint64 => "uint64",
+        TensorElementType::Int64 => "int64",
+        TensorElementType::Float32 => "float32",
+        TensorElementType::Float64 => "float64",
+        other => return other.to_string(),
+    };
+    name.to_owned()
 }
 
 struct OnnxSession {
@@ -115,24 +125,43 @@ struct OnnxSession {
 }
 
 impl OnnxSession {
-    fn try_run(&mut self, inputs: Inputs) -> ort::Result<Outputs> {
-        let ids = TensorRef::from_array_view((width(inputs.rows, inputs.ids), inputs.ids))?;
-        let outputs = if inputs.dense.is_empty() {
-            self.session.run(ort::inputs!["ids" => ids])?
-        } else {
-            let dense = TensorRef::from_array_view((width(inputs.rows, inputs.dense), inputs.dense))?;
-            self.session.run(ort::inputs!["ids" => ids, "dense" => dense])?
-        };
-        let column = |name: &str| -> ort::Result<Option<Vec<f32>>> {
-            let tensor = outputs.get(name).map(|v| v.try_extract_tensor::<f32>()).transpose()?;
-            Ok(tensor.map(|(_, values)| values.to_vec()))
-        };
-        Ok(Outputs { logits: column("logit")?.unwrap_or_default(), variances: column("logit_variance")? })
+    fn try_run(&mut self, inputs: &[Tensor]) -> ort::Result<Vec<Tensor>> {
+        let values: Vec<SessionInputValue> = inputs.iter().map(value).collect::<ort::Result<_>>()?;
+        // By position: names would be looked up and copied for every run.
+        let outputs = self.session.run(values.as_slice())?;
+        (0..outputs.len()).map(|i| tensor(&outputs[i])).collect()
     }
 }
 
-fn width<T>(rows: usize, values: &[T]) -> [usize; 2] {
-    [rows, values.len() / rows.max(1)]
+fn value(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+    let shape = tensor.shape.as_slice();
+    each!(&tensor.elements, values => Ok(TensorRef::from_array_view((shape, values.as_slice()))?.into()))
+}
+
+fn tensor(value: &DynValue) -> ort::Result<Tensor> {
+    macro_rules! read {
+        ($variant:ident) => {{
+            let (shape, values) = value.try_extract_tensor()?;
+            (shape, Elements::$variant(values.to_vec()))
+        }};
+    }
+    let (shape, elements) = match value.dtype().tensor_type() {
+        Some(TensorElementType::Bool) => read!(Bool),
+        Some(TensorElementType::Uint8) => read!(U8),
+        Some(TensorElementType::Int8) => read!(I8),
+        Some(TensorElementType::Uint16) => read!(U16),
+        Some(TensorElementType::Int16) => read!(I16),
+        Some(TensorElementType::Uint32) => read!(U32),
+        Some(TensorElementType::Int32) => read!(I32),
+        Some(TensorElementType::Uint64) => read!(U64),
+        Some(TensorElementType::Int64) => read!(I64),
+        Some(TensorElementType::Float64) => read!(F64),
+        // Anything else is an error that says what it is.
+        _ => read!(F32),
+    };
+    // Negative dimensions are for types, not for values.
+    let shape = shape.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect();
+    Ok(Tensor { shape, elements })
 }
 
 impl Session for OnnxSession {
@@ -140,7 +169,7 @@ impl Session for OnnxSession {
         self.signature.clone()
     }
 
-    fn run(&mut self, inputs: Inputs) -> Result<Outputs, RunError> {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         self.try_run(inputs).map_err(|e| RunError(e.to_string()))
     }
 }

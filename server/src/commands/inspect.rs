@@ -9,7 +9,7 @@ use aibuyer_domain::{
 use aibuyer_loader::{
     LoadError,
     session::Runtime,
-    stages::{Fetched, Warmed},
+    stages::{Batching, CtrFiles, Fetched, Kind, Warmed},
 };
 
 use super::serve::AnyError;
@@ -44,19 +44,34 @@ fn id_of(folder: &Path) -> Result<ServableId, AnyError> {
 
 fn describe(folder: &Path, warmed: &Warmed) -> String {
     let verified = &warmed.verified;
-    let spec = &verified.spec;
     let mut text = String::new();
     let _ = writeln!(text, "{} version {} in {}", verified.id.name, verified.id.version, folder.display());
     let _ = writeln!(text, "  size      {} kB", verified.bytes / 1000);
-    let _ = writeln!(text, "  opset     {}", spec.model.opset);
-    let signature = spec.signature();
     let list = |tensors: &[TensorInfo]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let _ = writeln!(text, "  inputs    {}", list(&signature.inputs));
-    let _ = writeln!(text, "  outputs   {}", list(&signature.outputs));
+    let _ = writeln!(text, "  inputs    {}", list(&warmed.signature.inputs));
+    let _ = writeln!(text, "  outputs   {}", list(&warmed.signature.outputs));
+    let cost = |rows: usize| format!("{rows}: {:.0?}", warmed.cost.estimate(rows));
+    let costs: Vec<String> = [1, 8, 64].map(cost).into();
+    let _ = writeln!(text, "  run time  by rows, {}", costs.join(", "));
+    match &verified.kind {
+        Kind::Ctr(ctr) => describe_ctr(&mut text, ctr),
+        Kind::Plain if warmed.batching == Batching::Rows => {
+            text.push_str("  kind      plain ONNX; requests share batches\n");
+        }
+        Kind::Plain => text.push_str(
+            "  kind      plain ONNX; each request runs by itself: a dimension other than \
+            the first varies, or rows affect each other\n",
+        ),
+    }
+    text
+}
+
+fn describe_ctr(text: &mut String, ctr: &CtrFiles) {
+    let spec = &ctr.spec;
+    let _ = writeln!(text, "  opset     {}", spec.model.opset);
     let _ = writeln!(text, "  table     {} rows", spec.table_rows);
-    let _ =
-        writeln!(text, "  golden    {} of {0} examples reproduced, alone and as one batch", warmed.golden_examples());
-    match (&spec.interval, &verified.calibration) {
+    let _ = writeln!(text, "  golden    {} of {0} examples reproduced, alone and as one batch", ctr.golden_examples());
+    match (&spec.interval, &ctr.calibration) {
         (Some(interval), Some(c)) => {
             let _ = writeln!(
                 text,
@@ -76,7 +91,6 @@ fn describe(folder: &Path, warmed: &Warmed) -> String {
     for field in &spec.fields {
         let _ = writeln!(text, "  {:width$}  {:24}  {}", field.input(), field.accepts(), becomes(field));
     }
-    text
 }
 
 fn becomes(field: &FieldSpec) -> String {

@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 14] = [
+pub const SETTINGS: [Setting; 15] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
@@ -58,6 +58,12 @@ pub const SETTINGS: [Setting; 14] = [
         key: "batching.queue_rows",
         default: "16384",
         help: "Rows that may wait for each model version. Beyond it requests are refused at once.",
+    },
+    Setting {
+        key: "batching.inline_limit",
+        default: "\"200us\"",
+        help: "A request that finds an idle lane, with no other near, and takes no longer than this by prediction\n\
+               runs on the thread that received it: no other thread has to wake. \"0s\": never.",
     },
     Setting {
         key: "limits.max_candidates",

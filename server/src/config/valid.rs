@@ -27,6 +27,8 @@ pub struct Config {
     pub max_batch_rows: usize,
     /// Rows that may wait for each model version.
     pub queue_rows: usize,
+    /// Longest run on the thread of its caller.
+    pub inline_limit: Duration,
     /// Candidates in one request.
     pub max_candidates: usize,
     /// Size of a request message, in bytes.
@@ -59,6 +61,7 @@ impl Config {
             lanes: if lanes == 0 { cores } else { lanes },
             max_batch_rows: r.integer("batching.max_batch_rows", 1, 65_536)?,
             queue_rows,
+            inline_limit: r.duration("batching.inline_limit", Duration::ZERO)?,
             max_candidates: {
                 let most = r.integer("limits.max_candidates", 1, usize::MAX)?;
                 if most > queue_rows {

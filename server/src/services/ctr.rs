@@ -10,7 +10,7 @@ use aibuyer_domain::{
     ctr::{EncodeError, Encoded, Level, Rejected, SplitTensor, Violation},
     model::{NameError, Pick, Version},
 };
-use aibuyer_loader::{CtrServable, batch::Scores, serving_map::Serving};
+use aibuyer_loader::{CtrScores, CtrServable, Servable, batch::queue::Priority, serving_map::Serving};
 use aibuyer_proto::serving::v1::{self as pb, ctr_service_server::CtrService};
 use tonic::{Request, Response, Status};
 
@@ -38,7 +38,7 @@ struct Scored {
     servable: Arc<CtrServable>,
     clock: Clock,
     encode: Duration,
-    scores: Scores,
+    scores: CtrScores,
     scored: Instant,
     rejected: Vec<Rejected>,
 }
@@ -129,7 +129,13 @@ impl Ctr {
                 Version::new(*number).ok_or_else(|| status::invalid_field("model.version", "must be 1 or greater"))?,
             ),
         };
-        map.resolve(&selector.name, &pick).map_err(|e| status::from_resolve(&e))
+        match map.resolve(&selector.name, &pick).map_err(|e| status::from_resolve(&e))? {
+            Servable::Ctr(servable) => Ok(servable),
+            Servable::Plain(_) => {
+                let reason = format!("{:?} is not a CTR model: call inference.GRPCInferenceService", selector.name);
+                Err(status::invalid_field("model.name", reason))
+            }
+        }
     }
 
     /// How many candidates the request has.
@@ -155,7 +161,8 @@ impl Ctr {
             return Err(status::invalid(&EncodeError(rejected.into_iter().map(violation).collect())));
         }
         let now = Instant::now();
-        let scores = servable.score(rows, now, clock.deadline).await.map_err(|e| status::from_score(&e))?;
+        let scores =
+            servable.score(rows, Priority::Normal, now, clock.deadline).await.map_err(|e| status::from_score(&e))?;
         Ok(Scored { servable, clock, encode: now - clock.started, scores, scored: Instant::now(), rejected })
     }
 

@@ -9,7 +9,7 @@ use aibuyer_domain::{
     ctr::Rows,
     model::{Pick, TensorInfo},
 };
-use aibuyer_loader::{CtrServable, serving_map::Serving};
+use aibuyer_loader::{CtrServable, Servable, batch::queue::Priority, serving_map::Serving};
 use aibuyer_proto::inference::{
     self as pb, grpc_inference_service_server::GrpcInferenceService, model_infer_request::InferInputTensor,
     model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
@@ -70,7 +70,7 @@ impl GrpcInferenceService for OpenInference {
         let servable = map.resolve(&name, &pick(&version)?).map_err(|e| status::from_resolve(&e))?;
         let versions = map.model(&name).map(|m| &m.versions);
         let ready = versions.into_iter().flatten().filter(|(_, entry)| entry.servable.is_some());
-        let signature = servable.spec.signature();
+        let signature = &servable.signature;
         Ok(Response::new(pb::ModelMetadataResponse {
             name,
             versions: ready.map(|(version, _)| version.to_string()).collect(),
@@ -87,11 +87,16 @@ impl GrpcInferenceService for OpenInference {
         let deadline = deadline(&request, Instant::now(), self.default_deadline)?;
         let request = request.into_inner();
         let resolved = self.serving.load().resolve(&request.model_name, &pick(&request.model_version)?);
-        let servable = resolved.map_err(|e| status::from_resolve(&e))?;
+        let Servable::Ctr(servable) = resolved.map_err(|e| status::from_resolve(&e))? else {
+            return Err(status::invalid_field("model_name", "is not a CTR model"));
+        };
         let rows = self.rows(&servable, &request)?;
         let wanted = wanted(&servable, &request)?;
         let len = rows.len;
-        let scores = servable.score(rows, Instant::now(), deadline).await.map_err(|e| status::from_score(&e))?;
+        let scores = servable
+            .score(rows, Priority::Normal, Instant::now(), deadline)
+            .await
+            .map_err(|e| status::from_score(&e))?;
         let raw = !request.raw_input_contents.is_empty();
         let mut response = pb::ModelInferResponse {
             model_name: request.model_name,

@@ -1,14 +1,14 @@
 //! From scores to replies: the scored candidates in order, with the rejected ones in their places.
 
 use aibuyer_domain::ctr::{Estimate, Level, Rejected, estimate};
-use aibuyer_loader::batch::Scores;
+use aibuyer_loader::CtrScores;
 use aibuyer_proto::serving::v1::{self as pb, candidate_error::Kind};
 
 /// One message a candidate, and how many outputs are not finite.
 pub(super) fn by_candidate(
     candidates: usize,
     rejected: Vec<Rejected>,
-    scores: &Scores,
+    scores: &CtrScores,
     level: Level,
 ) -> (Vec<pb::CtrPrediction>, usize) {
     let mut not_finite = 0;
@@ -31,7 +31,7 @@ pub(super) fn by_candidate(
 pub(super) fn by_column(
     candidates: usize,
     rejected: Vec<Rejected>,
-    scores: &Scores,
+    scores: &CtrScores,
     level: Level,
 ) -> pb::PredictCtrEncodedResponse {
     let mut reply = pb::PredictCtrEncodedResponse { ctr: Vec::with_capacity(candidates), ..Default::default() };
@@ -64,7 +64,7 @@ pub(super) fn not_finite(reply: &pb::PredictCtrEncodedResponse) -> usize {
 fn outcomes(
     candidates: usize,
     rejected: Vec<Rejected>,
-    scores: &Scores,
+    scores: &CtrScores,
     level: Level,
 ) -> impl Iterator<Item = Result<Estimate, pb::CandidateError>> {
     let outputs = &scores.outputs;

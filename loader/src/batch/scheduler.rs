@@ -1,0 +1,312 @@
+//! Decides what runs, when, and in batches of what size. No clock, no threads, no sessions: it is told what
+//! happens and asked what to do.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    BatchLimits,
+    cost::CostModel,
+    pace::Pace,
+    queue::{Dropped, Entry, Full, Queue},
+};
+
+/// What handing work to another thread costs: the wake of a sleeping core.
+const HOP: Duration = Duration::from_micros(50);
+
+/// Why a request was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its deadline has passed.
+    Expired,
+    /// It would be finished after its deadline.
+    Late {
+        /// Time that it is predicted to take.
+        predicted: Duration,
+    },
+    /// No room for its rows.
+    Full(Full),
+}
+
+/// What to do now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Poll<E> {
+    /// Run these as one batch, in this order.
+    Run(Vec<E>),
+    /// Nothing, until an arrival, the end of a run, or this time.
+    Wait(Option<Instant>),
+}
+
+/// The queue of one servable and what decides about it.
+#[derive(Debug)]
+pub struct Scheduler<E> {
+    queue: Queue<E>,
+    cost: CostModel,
+    pace: Pace,
+    limits: BatchLimits,
+    /// For each session, when its run is predicted to end; `None` where it is idle.
+    running: Vec<Option<Instant>>,
+}
+
+impl<E: Entry> Scheduler<E> {
+    /// A scheduler for as many sessions. Deadlines are told apart from `now` on.
+    #[must_use]
+    pub fn new(sessions: usize, limits: BatchLimits, cost: CostModel, now: Instant) -> Self {
+        let queue = Queue::new(limits.queue_rows, now);
+        Self { queue, cost, pace: Pace::default(), limits, running: vec![None; sessions] }
+    }
+
+    /// Rows waiting.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.queue.rows()
+    }
+
+    /// The cost model.
+    #[must_use]
+    pub fn cost(&self) -> &CostModel {
+        &self.cost
+    }
+
+    /// Takes note of a request. Every request is told of once, before [`Self::lonely`] or [`Self::push`].
+    pub fn arrived(&mut self, now: Instant) {
+        self.pace.arrived(now);
+    }
+
+    /// Whether a request of so many rows should run at once and by itself: nothing waits, a session is idle,
+    /// the run is short, and it is likely over before the next request comes.
+    #[must_use]
+    pub fn lonely(&self, rows: usize) -> bool {
+        let took = self.cost.estimate(rows);
+        rows <= self.limits.max_batch_rows
+            && took <= self.limits.inline
+            && took < self.pace.gap()
+            && self.queue.rows() == 0
+            && self.idle() > 0
+    }
+
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why it was not queued.
+    pub fn push(&mut self, entry: E, now: Instant, dropped: &mut Dropped<E>) -> Result<(), Refusal> {
+        if entry.deadline() <= now {
+            return Err(Refusal::Expired);
+        }
+        let predicted = self.predict(&entry, now);
+        if now + predicted > entry.deadline() {
+            return Err(Refusal::Late { predicted });
+        }
+        self.queue.push(entry, now, dropped).map_err(Refusal::Full)
+    }
+
+    /// Time until an entry would be finished, at best: it shares its batches with nobody, and what comes later
+    /// with an earlier deadline is not known yet.
+    ///
+    /// On an idle engine it is zero. A prediction that were wrong for good could refuse everything for good:
+    /// what runs when nothing else does keeps it true.
+    fn predict(&self, entry: &E, now: Instant) -> Duration {
+        let ahead = self.queue.rows_before(entry.priority(), entry.deadline());
+        let ends = self.running.iter().map(|end| end.map_or(Duration::ZERO, |e| e.saturating_duration_since(now)));
+        let (first, busy) = ends.fold((Duration::MAX, Duration::ZERO), |(least, sum), e| (least.min(e), sum + e));
+        if ahead == 0 && busy.is_zero() {
+            return Duration::ZERO;
+        }
+        let full = self.limits.max_batch_rows;
+        let lanes = u32::try_from(self.running.len()).unwrap_or(u32::MAX).max(1);
+        let drain = |rows: usize| self.cost.estimate(full).mul_f64(rows as f64 / full as f64) / lanes;
+        let start = first.max(busy / lanes + drain(ahead));
+        match entry.rows() {
+            rows if rows <= full => start + self.cost.estimate(rows.div_ceil(self.running.len().max(1))),
+            rows => start + drain(rows),
+        }
+    }
+
+    /// How many more lanes should wake than are at work.
+    #[must_use]
+    pub fn lanes_wanted(&self) -> usize {
+        match self.queue.rows() {
+            0 => 0,
+            rows => rows.div_ceil(self.share(rows)).min(self.idle()),
+        }
+    }
+
+    /// What an idle session should do.
+    pub fn poll(&mut self, now: Instant, dropped: &mut Dropped<E>) -> Poll<E> {
+        let waiting = self.queue.rows();
+        if waiting == 0 {
+            return Poll::Wait(None);
+        }
+        let batch = self.queue.take(self.size(waiting, now), now, dropped);
+        if batch.is_empty() { Poll::Wait(None) } else { Poll::Run(batch) }
+    }
+
+    /// Rows of the next batch, of `waiting` ones: an equal share of them for each idle session that is worth
+    /// waking, cut down where a smaller batch is cheaper, or the only one in time for the first deadline.
+    fn size(&self, waiting: usize, now: Instant) -> usize {
+        let share = self.share(waiting);
+        let size = self.cost.cut(share, self.limits.padded);
+        let left = self.queue.next_deadline().map_or(Duration::MAX, |d| d.saturating_duration_since(now));
+        if self.cost.estimate(size) <= left {
+            return size;
+        }
+        // Too late for any size: whole, for the sake of those that follow.
+        let in_time = std::iter::successors(Some(size / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
+        in_time.into_iter().find(|n| self.cost.estimate(*n) <= left).unwrap_or(size)
+    }
+
+    /// An equal share of `rows` for each idle session, as long as one more saves more than its wake costs.
+    fn share(&self, rows: usize) -> usize {
+        let full = self.limits.max_batch_rows;
+        let share = |n: usize| rows.div_ceil(n).min(full);
+        let mut best = 1;
+        for n in 2..=self.idle() {
+            if self.cost.estimate(share(best)) > self.cost.estimate(share(n)) + HOP {
+                best = n;
+            }
+        }
+        share(best)
+    }
+
+    /// Takes note that a session begins a run.
+    pub fn started(&mut self, session: usize, rows: usize, now: Instant) {
+        self.running[session] = Some(now + self.cost.estimate(rows));
+    }
+
+    /// Takes note that a session ended a run; `took` is `None` where the run failed.
+    pub fn ended(&mut self, session: usize, rows: usize, took: Option<Duration>) {
+        self.running[session] = None;
+        if let Some(took) = took {
+            self.cost.learn(rows, took);
+        }
+    }
+
+    fn idle(&self) -> usize {
+        self.running.iter().filter(|end| end.is_none()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::queue::Priority;
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct Fake {
+        rows: usize,
+        deadline: Instant,
+    }
+
+    impl Entry for Fake {
+        fn rows(&self) -> usize {
+            self.rows
+        }
+        fn deadline(&self) -> Instant {
+            self.deadline
+        }
+        fn priority(&self) -> Priority {
+            Priority::Normal
+        }
+        fn abandoned(&self) -> bool {
+            false
+        }
+        fn cut(&mut self, rows: usize) -> Self {
+            self.rows -= rows;
+            Self { rows, deadline: self.deadline }
+        }
+    }
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    /// One millisecond, and another for each row.
+    fn scheduler(sessions: usize, now: Instant) -> Scheduler<Fake> {
+        let limits = BatchLimits { max_batch_rows: 16, queue_rows: 100, inline: ms(3), padded: false };
+        let cost = CostModel::new(&[1, 2, 4, 8, 16].map(|rows| (rows, ms(1 + rows as u64))));
+        Scheduler::new(sessions, limits, cost.unwrap_or_else(|| unreachable!()), now)
+    }
+
+    fn push(scheduler: &mut Scheduler<Fake>, rows: usize, within: Duration, now: Instant) -> Result<(), Refusal> {
+        scheduler.push(Fake { rows, deadline: now + within }, now, &mut Dropped::default())
+    }
+
+    /// Polls for one session after another until there is nothing; the batches' sizes.
+    fn run(scheduler: &mut Scheduler<Fake>, sessions: usize, now: Instant) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        for session in 0..sessions {
+            let Poll::Run(batch) = scheduler.poll(now, &mut Dropped::default()) else { break };
+            let rows = batch.iter().map(Entry::rows).sum();
+            scheduler.started(session, rows, now);
+            sizes.push(rows);
+        }
+        sizes
+    }
+
+    #[test]
+    fn rows_are_shared_among_idle_sessions_while_that_is_faster() {
+        let now = Instant::now();
+        for (rows, sessions, expect) in [
+            (12, 1, vec![12]),
+            (12, 2, vec![6, 6]),
+            (12, 3, vec![4, 4, 4]),
+            (1, 3, vec![1]),
+            (40, 2, vec![14, 13]), // of 40 rows a batch can hold 16 at most
+        ] {
+            let mut scheduler = scheduler(sessions, now);
+            assert_eq!(push(&mut scheduler, rows, ms(1000), now), Ok(()));
+            assert_eq!(scheduler.lanes_wanted(), expect.len(), "{rows} rows, {sessions} sessions");
+            assert_eq!(run(&mut scheduler, sessions, now), expect, "{rows} rows, {sessions} sessions");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_cut_down_so_that_the_first_deadline_holds() {
+        let now = Instant::now();
+        let mut scheduler = scheduler(1, now);
+        assert_eq!(push(&mut scheduler, 4, ms(6), now), Ok(()));
+        assert_eq!(push(&mut scheduler, 12, ms(1000), now), Ok(()));
+        assert_eq!(run(&mut scheduler, 1, now), [4], "16 rows would take 17 ms");
+    }
+
+    #[test]
+    fn what_would_be_late_is_refused_but_never_on_an_idle_engine() {
+        let now = Instant::now();
+        let mut scheduler = scheduler(2, now);
+        assert_eq!(push(&mut scheduler, 8, ms(1), now), Ok(()), "estimates may be wrong: running tells");
+        assert_eq!(run(&mut scheduler, 2, now), [4, 4]);
+        // Both sessions are busy for 5 ms.
+        let late = push(&mut scheduler, 4, ms(7), now);
+        assert_eq!(late, Err(Refusal::Late { predicted: ms(5 + 3) }));
+        assert_eq!(push(&mut scheduler, 4, ms(8), now), Ok(()));
+        // What is more urgent than all that waits has only the running to wait for.
+        assert_eq!(push(&mut scheduler, 16, ms(1000), now), Ok(()));
+        assert_eq!(push(&mut scheduler, 2, ms(8), now), Err(Refusal::Late { predicted: ms(5) + ms(17) / 8 + ms(2) }));
+        assert_eq!(push(&mut scheduler, 2, ms(0), now), Err(Refusal::Expired));
+        let full = Refusal::Full(crate::batch::queue::Full { waiting: 20, capacity: 100 });
+        assert_eq!(push(&mut scheduler, 90, ms(5000), now), Err(full));
+    }
+
+    #[test]
+    fn only_a_short_run_with_nobody_near_is_lonely() {
+        let mut now = Instant::now();
+        let mut scheduler = scheduler(1, now);
+        scheduler.arrived(now);
+        assert!(scheduler.lonely(2), "3 ms");
+        assert!(!scheduler.lonely(3), "4 ms are longer than allowed");
+        for _ in 0..100 {
+            now += ms(1);
+            scheduler.arrived(now);
+        }
+        assert!(!scheduler.lonely(1), "the next request comes before this one is done");
+        for _ in 0..100 {
+            now += ms(10);
+            scheduler.arrived(now);
+        }
+        scheduler.started(0, 1, now);
+        assert!(!scheduler.lonely(1), "no session is idle");
+        scheduler.ended(0, 1, Some(ms(2)));
+        assert!(scheduler.lonely(1));
+        assert_eq!(push(&mut scheduler, 1, ms(100), now), Ok(()));
+        assert!(!scheduler.lonely(1), "another waits");
+    }
+}

@@ -1,0 +1,224 @@
+//! A version's way from its files to a servable, as types that are used up:
+//! [`Located`] → [`Fetched`] → [`Verified`] → [`Opened`] → [`Warmed`].
+//!
+//! Each step takes the one before by value, so an unverified file cannot be opened and a cold session cannot
+//! serve. File contents are read once: what was hashed is what is opened. There are two kinds of models: CTR
+//! models, under a contract ([`ctr`]), and plain ONNX ones ([`plain`]).
+
+mod ctr;
+mod files;
+mod plain;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use aibuyer_domain::model::{ArtifactStore, ServableId, Signature};
+use prost::bytes::Bytes;
+
+use crate::{
+    batch::cost::CostModel,
+    error::LoadError,
+    session::{Runtime, Session},
+    tensor::Tensor,
+};
+pub use ctr::{CtrFiles, Outputs, Places};
+use files::{Files, MLMODEL, MlModel};
+pub use plain::Batching;
+
+/// Name of a plain model's file where nothing says otherwise.
+const MODEL: &str = "model.onnx";
+/// Runs that a batch size's cost is learned from, after one that pays for its memory.
+const MEASURED_RUNS: usize = 3;
+
+/// A version that the registry knows.
+#[derive(Debug)]
+pub struct Located {
+    /// Which.
+    pub id: ServableId,
+}
+
+/// Its files are on local disk.
+#[derive(Debug)]
+pub struct Fetched {
+    id: ServableId,
+    folder: PathBuf,
+}
+
+/// Its files are whole, and the encoder reproduces the worked examples.
+#[derive(Debug)]
+pub struct Verified {
+    /// Which.
+    pub id: ServableId,
+    /// What it has beside its graph.
+    pub kind: Kind,
+    /// Bytes of all files that were read.
+    pub bytes: u64,
+    file: String,
+    model: Vec<u8>,
+}
+
+/// What a model is for.
+#[derive(Debug)]
+pub enum Kind {
+    /// Predicts click-through rates, under the contract.
+    Ctr(Box<CtrFiles>),
+    /// Any other ONNX model.
+    Plain,
+}
+
+/// The runtime has opened it, once for each lane, and its signature fits.
+pub struct Opened {
+    verified: Verified,
+    sessions: Vec<Box<dyn Session>>,
+}
+
+/// Its outputs are right, every session has run, and what runs cost is known.
+pub struct Warmed {
+    /// Files and kind.
+    pub verified: Verified,
+    /// One warm session for each lane.
+    pub sessions: Vec<Box<dyn Session>>,
+    /// Of the sessions, in their order.
+    pub signature: Signature,
+    /// Whether requests may share a run.
+    pub batching: Batching,
+    /// Measured at every power of two up to the largest batch.
+    pub cost: CostModel,
+    /// Inputs of the largest batch.
+    pub largest: Vec<Tensor>,
+}
+
+impl Located {
+    /// Brings the files to local disk.
+    ///
+    /// # Errors
+    /// [`LoadError::Fetch`].
+    pub fn fetch(self, store: &dyn ArtifactStore) -> Result<Fetched, LoadError> {
+        let folder = store.fetch(&self.id)?;
+        Ok(Fetched { id: self.id, folder })
+    }
+}
+
+impl Fetched {
+    /// The folder `folder` as version `id`, for looking at a model outside any registry.
+    #[must_use]
+    pub fn local(id: ServableId, folder: impl Into<PathBuf>) -> Self {
+        Self { id, folder: folder.into() }
+    }
+
+    /// Reads the files and checks them. A CTR model is one with a feature spec, or whose `MLmodel` names the
+    /// contract.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the file and the check.
+    pub fn verify(self) -> Result<Verified, LoadError> {
+        let mut files = Files { folder: self.folder, bytes: 0 };
+        let has_spec = files.has(ctr::FEATURE_SPEC);
+        let mlmodel = match has_spec || files.has(MLMODEL) || !files.has(MODEL) {
+            true => Some(MlModel::parse(files.read(MLMODEL)?)?),
+            false => None,
+        };
+        let (kind, file, model) = match mlmodel {
+            Some(mlmodel) if has_spec || mlmodel.contract.is_some() => {
+                let (ctr, file, model) = CtrFiles::verify(&mut files, &mlmodel)?;
+                (Kind::Ctr(Box::new(ctr)), file, model)
+            }
+            mlmodel => {
+                let file = mlmodel.and_then(|m| m.data).unwrap_or_else(|| MODEL.to_owned());
+                if !is_inside(&file) {
+                    return Err(LoadError::MlModel(format!("flavors.onnx.data {file:?} is not inside the artifact")));
+                }
+                let model = files.read(&file)?;
+                (Kind::Plain, file, model)
+            }
+        };
+        Ok(Verified { id: self.id, kind, bytes: files.bytes, file, model })
+    }
+}
+
+/// Whether a path stays inside the folder that it is relative to.
+fn is_inside(path: &str) -> bool {
+    std::path::Path::new(path).components().all(|c| matches!(c, std::path::Component::Normal(_)))
+}
+
+impl Verified {
+    /// Opens one session for each lane and checks the model's signature.
+    ///
+    /// # Errors
+    /// [`LoadError::Open`], [`LoadError::Signature`] or [`LoadError::Unsupported`].
+    pub fn open(mut self, runtime: &dyn Runtime, lanes: usize) -> Result<Opened, LoadError> {
+        let model = Bytes::from(std::mem::take(&mut self.model));
+        let opened = runtime.open(&model, lanes);
+        let sessions = opened.map_err(|source| LoadError::Open { file: self.file.clone(), source })?;
+        for session in &sessions {
+            match &self.kind {
+                Kind::Ctr(ctr) => {
+                    let mismatch = ctr.spec.signature().mismatch(&session.signature());
+                    mismatch.map_or(Ok(()), |reason| Err(LoadError::Signature(reason)))?;
+                }
+                Kind::Plain => plain::check(&session.signature())?,
+            }
+        }
+        Ok(Opened { verified: self, sessions })
+    }
+}
+
+impl Opened {
+    /// Runs every session: a CTR model on the ends of every field's row range and on the worked examples, alone
+    /// and as one batch; any model at every power of two up to `max_batch_rows`, which tells what runs cost.
+    ///
+    /// # Errors
+    /// [`LoadError::Golden`] or [`LoadError::WarmUp`].
+    pub fn warm(mut self, max_batch_rows: usize) -> Result<Warmed, LoadError> {
+        let fail = |what: &str, reason: &str| LoadError::WarmUp { what: what.to_owned(), reason: reason.to_owned() };
+        let first = self.sessions.first_mut().ok_or_else(|| fail("no lane", "there are no sessions"))?;
+        let signature = first.signature();
+        let batching = match &self.verified.kind {
+            Kind::Ctr(_) => Batching::Rows,
+            Kind::Plain => plain::batching(first.as_mut()),
+        };
+        let most = if batching == Batching::Rows { max_batch_rows } else { 1 };
+        let inputs = |rows: usize| match &self.verified.kind {
+            Kind::Ctr(ctr) => Places::new(&signature).tensors(ctr.batch(rows)),
+            Kind::Plain => plain::zeros(&signature, rows),
+        };
+        let mut measured = Vec::new();
+        for session in &mut self.sessions {
+            if let Kind::Ctr(ctr) = &self.verified.kind {
+                ctr.check(session.as_mut())?;
+            }
+            for rows in powers_of_two(most) {
+                measure(session.as_mut(), rows, &inputs(rows), &mut measured)?;
+            }
+        }
+        let cost = CostModel::new(&measured).ok_or_else(|| fail("any batch", "nothing was measured"))?;
+        let largest = inputs(most);
+        let Self { verified, sessions } = self;
+        Ok(Warmed { verified, sessions, signature, batching, cost, largest })
+    }
+}
+
+/// 1, 2, 4 … below `most`, and `most`.
+fn powers_of_two(most: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(1), |n| Some(n * 2)).take_while(move |n| *n < most).chain([most])
+}
+
+fn measure(
+    session: &mut dyn Session,
+    rows: usize,
+    inputs: &[Tensor],
+    measured: &mut Vec<(usize, Duration)>,
+) -> Result<(), LoadError> {
+    for run in 0..=MEASURED_RUNS {
+        let started = Instant::now();
+        let result = session.run(inputs);
+        let took = started.elapsed();
+        result.map_err(|e| LoadError::WarmUp { what: format!("a batch of {rows}"), reason: e.to_string() })?;
+        if run > 0 {
+            measured.push((rows, took));
+        }
+    }
+    Ok(())
+}
