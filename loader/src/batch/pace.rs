@@ -26,6 +26,11 @@ impl Pace {
         self.last = Some(now);
     }
 
+    /// When somebody should have come by: later than this, nobody is likely to.
+    pub(super) fn next_by(&self) -> Option<Instant> {
+        self.last.map(|last| last + self.gap * 2)
+    }
+
     /// The average gap.
     pub(super) fn gap(&self) -> Duration {
         self.gap

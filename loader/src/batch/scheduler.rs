@@ -43,6 +43,8 @@ pub struct Scheduler<E> {
     cost: CostModel,
     pace: Pace,
     limits: BatchLimits,
+    /// Since when the first of those that wait is kept waiting for company.
+    held: Option<Instant>,
     /// For each session, when its run is predicted to end; `None` where it is idle.
     running: Vec<Option<Instant>>,
 }
@@ -52,7 +54,7 @@ impl<E: Entry> Scheduler<E> {
     #[must_use]
     pub fn new(sessions: usize, limits: BatchLimits, cost: CostModel, now: Instant) -> Self {
         let queue = Queue::new(limits.queue_rows, now);
-        Self { queue, cost, pace: Pace::default(), limits, running: vec![None; sessions] }
+        Self { queue, cost, pace: Pace::default(), limits, held: None, running: vec![None; sessions] }
     }
 
     /// Rows waiting.
@@ -81,7 +83,7 @@ impl<E: Entry> Scheduler<E> {
             && took <= self.limits.inline
             && took < self.pace.gap()
             && self.queue.rows() == 0
-            && self.idle() > 0
+            && self.idle() == self.running.len()
     }
 
     /// Queues a request.
@@ -136,8 +138,29 @@ impl<E: Entry> Scheduler<E> {
         if waiting == 0 {
             return Poll::Wait(None);
         }
+        if let Some(until) = self.worth_waiting(waiting, now) {
+            self.held.get_or_insert(now);
+            return Poll::Wait(Some(until));
+        }
+        self.held = None;
         let batch = self.queue.take(self.size(waiting, now), now, dropped);
         if batch.is_empty() { Poll::Wait(None) } else { Poll::Run(batch) }
+    }
+
+    /// Until when to wait for company, if at all.
+    ///
+    /// The next request to come will save the overhead of a run of its own; each row that waits for it loses
+    /// the time until then. So it is worth waiting while the loss is smaller, somebody is likely to come, the
+    /// loss so far is no more than there is to gain, and a deadline does not forbid it.
+    fn worth_waiting(&self, waiting: usize, now: Instant) -> Option<Instant> {
+        let (overhead, gap) = (self.cost.overhead(), self.pace.gap());
+        if waiting >= self.limits.max_batch_rows || gap * u32::try_from(waiting).ok()? >= overhead {
+            return None;
+        }
+        let in_time = self.queue.next_deadline()?.checked_sub(self.cost.estimate(waiting + 1) * 2)?;
+        let until = self.pace.next_by()?.min(self.held.unwrap_or(now) + overhead).min(in_time);
+        // What is shorter than a wake takes is no wait.
+        (until > now + HOP).then_some(until)
     }
 
     /// Rows of the next batch, of `waiting` ones: an equal share of them for each idle session that is worth
@@ -284,6 +307,37 @@ mod tests {
         assert_eq!(push(&mut scheduler, 2, ms(0), now), Err(Refusal::Expired));
         let full = Refusal::Full(crate::batch::queue::Full { waiting: 20, capacity: 100 });
         assert_eq!(push(&mut scheduler, 90, ms(5000), now), Err(full));
+    }
+
+    #[test]
+    fn waiting_for_company_is_for_costly_runs_and_busy_times() {
+        let start = Instant::now();
+        let limits = BatchLimits { max_batch_rows: 16, queue_rows: 100, inline: ms(0), padded: true };
+        // A GPU: the run costs 10 ms, its rows next to nothing.
+        let cost = CostModel::new(&[1, 2, 4, 8, 16].map(|rows| (rows, ms(10))));
+        let mut scheduler = Scheduler::new(1, limits, cost.unwrap_or_else(|| unreachable!()), start);
+        let mut now = start;
+        let poll = |s: &mut Scheduler<Fake>, now| match s.poll(now, &mut Dropped::default()) {
+            Poll::Run(batch) => Err(batch.len()),
+            Poll::Wait(until) => Ok(until),
+        };
+        scheduler.arrived(now);
+        assert_eq!(push(&mut scheduler, 1, ms(1000), now), Ok(()));
+        assert_eq!(poll(&mut scheduler, now), Err(1), "nobody is known to come");
+        for _ in 0..100 {
+            now += ms(2);
+            scheduler.arrived(now);
+        }
+        assert_eq!(push(&mut scheduler, 1, ms(1000), now), Ok(()));
+        let gap = scheduler.pace.gap();
+        assert_eq!(poll(&mut scheduler, now), Ok(Some(now + gap * 2)), "in 2 ms another should come");
+        assert_eq!(poll(&mut scheduler, now + gap * 2), Err(1), "it did not");
+        assert_eq!(push(&mut scheduler, 1, ms(15), now), Ok(()));
+        assert_eq!(poll(&mut scheduler, now), Err(1), "its deadline does not allow for a wait");
+        for _ in 0..6 {
+            assert_eq!(push(&mut scheduler, 1, ms(1000), now), Ok(()));
+        }
+        assert_eq!(poll(&mut scheduler, now), Err(6), "six that wait 2 ms lose more than a run costs");
     }
 
     #[test]
