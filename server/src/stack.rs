@@ -19,7 +19,7 @@ use crate::{
     layers::{deadline::DeadlineLayer, mend::MendLayer, observe::ObserveLayer},
     metrics::Metrics,
     readiness::Readiness,
-    services::{ctr::Ctr, health::Health, open_inference::OpenInference},
+    services::{ctr::Ctr, health::Health, open_inference::OpenInference, streams::Streams},
 };
 
 /// All layers, innermost first.
@@ -47,10 +47,12 @@ pub(crate) fn build(
     };
     let open_inference =
         GrpcInferenceServiceServer::new(open_inference).max_decoding_message_size(config.max_message_bytes);
-    let health = Health { serving: serving.clone(), readiness };
+    let health = Health { serving: serving.clone(), readiness: readiness.clone() };
+    let streams = Streams { metrics: Arc::clone(&metrics), readiness, max_message_bytes: config.max_message_bytes };
     let ctr = Ctr {
         serving,
         metrics: Arc::clone(&metrics),
+        streams,
         max_candidates: config.max_candidates,
         default_deadline: config.default_deadline,
     };

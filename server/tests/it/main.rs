@@ -11,4 +11,5 @@ mod house;
 mod open_inference;
 mod pages;
 mod predict;
+mod stream;
 mod versions;
