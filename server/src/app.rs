@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     metrics::Metrics,
     readiness::Readiness,
+    reload::Reload,
     stack,
 };
 
@@ -53,8 +54,6 @@ pub struct App {
     grace: Duration,
     grpc: JoinHandle<()>,
     http: JoinHandle<()>,
-    _watcher: Watcher,
-    _manager: Arc<Manager>,
 }
 
 impl App {
@@ -86,7 +85,8 @@ impl App {
         let problems = watcher.problems().clone();
         let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone()));
         let readiness = Readiness::default();
-        let router = stack::build(config, serving.clone(), Arc::clone(&metrics), readiness.clone())?;
+        let reload = Reload { watcher: Arc::new(watcher), manager, readiness: readiness.clone() };
+        let router = stack::build(config, serving.clone(), Arc::clone(&metrics), readiness.clone(), reload)?;
         let stopped = readiness.stopped();
         let incoming = TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
         let grpc = tokio::spawn(async move {
@@ -106,17 +106,7 @@ impl App {
                 tracing::error!(%error, "HTTP server failed");
             }
         });
-        Ok(Self {
-            grpc_address,
-            http_address,
-            serving,
-            readiness,
-            grace: config.shutdown_grace,
-            grpc,
-            http,
-            _watcher: watcher,
-            _manager: manager,
-        })
+        Ok(Self { grpc_address, http_address, serving, readiness, grace: config.shutdown_grace, grpc, http })
     }
 
     /// Waits until the engine as a whole is ready.

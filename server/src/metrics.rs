@@ -24,6 +24,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::statistics::{Attempt, Statistics};
+
 /// Bucket bounds in seconds: from 100 µs, where a bid's time begins to count, to 10 s.
 const SECONDS: [f64; 16] =
     [1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0];
@@ -32,7 +34,7 @@ const STAGE_SECONDS: [f64; 16] =
     [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 1.0];
 
 /// Stages of a prediction, in order.
-const STAGES: [&str; 4] = ["encode", "queue", "compute", "reply"];
+pub(crate) const STAGES: [&str; 4] = ["encode", "queue", "compute", "reply"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -55,6 +57,7 @@ pub(crate) struct Metrics {
     stages: Family<StageLabels, Histogram>,
     /// Labels in `stages`.
     staged: Mutex<BTreeSet<(String, u64)>>,
+    statistics: Statistics,
     serving: Serving,
 }
 
@@ -74,7 +77,8 @@ impl Metrics {
             stages.clone(),
         );
         registry.register_collector(Box::new(Models { serving: serving.clone(), problems }));
-        Self { registry: Mutex::new(registry), calls, stages, staged: Mutex::default(), serving }
+        let (registry, staged, statistics) = (Mutex::new(registry), Mutex::default(), Statistics::default());
+        Self { registry, calls, stages, staged, statistics, serving }
     }
 
     pub(crate) fn call(&self, method: &str, code: &'static str, elapsed: Duration) {
@@ -84,8 +88,22 @@ impl Metrics {
         self.calls.get_or_create(&labels).observe(elapsed.as_secs_f64());
     }
 
-    pub(crate) fn stages(&self, servable: &CtrServable, encode: Duration, scores: &Scores, reply: Duration) {
+    /// What requests have come to, by servable.
+    pub(crate) fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Takes note of an answered request.
+    pub(crate) fn answered(
+        &self,
+        attempt: Attempt,
+        servable: &CtrServable,
+        encode: Duration,
+        scores: &Scores,
+        reply: Duration,
+    ) {
         let elapsed = [encode, scores.queue, scores.compute, reply];
+        attempt.answered(elapsed);
         for (stage, elapsed) in STAGES.into_iter().zip(elapsed) {
             let id = &servable.id;
             let labels = StageLabels { model: id.name.to_string(), version: id.version.get(), stage };

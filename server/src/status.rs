@@ -15,6 +15,8 @@ use tokio::task::JoinError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
+use crate::reload::ReloadError;
+
 /// How long a caller should wait before it tries again.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -87,6 +89,17 @@ pub(crate) fn from_resolve(error: &ResolveError) -> Status {
 
 pub(crate) fn from_score(error: &ScoreError) -> Status {
     status(error.kind(), &error.to_string())
+}
+
+pub(crate) fn from_reload(error: &ReloadError) -> Status {
+    status(error.kind(), &error.to_string())
+}
+
+/// UNAVAILABLE, as Triton says where it polls its repository. To try again is no use.
+pub(crate) fn unload_refused() -> Status {
+    let message = "explicit model unload is not allowed if polling is enabled: the registry decides what serves; \
+                   to retire a version, put a greater one beside it or point aliases.yaml at another";
+    Status::new(Code::Unavailable, message)
 }
 
 /// NOT_FOUND for a health check of something that is not there.

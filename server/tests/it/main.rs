@@ -12,4 +12,5 @@ mod open_inference;
 mod pages;
 mod predict;
 mod stream;
+mod triton;
 mod versions;

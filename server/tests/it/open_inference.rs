@@ -9,7 +9,7 @@ use tonic::Code;
 use crate::harness::{MODEL, Models, ready, repository, start, two};
 
 /// The golden examples as typed tensors, and their logits.
-fn golden() -> (pb::ModelInferRequest, Vec<f32>) {
+pub(crate) fn golden() -> (pb::ModelInferRequest, Vec<f32>) {
     let text = std::fs::read_to_string(repository().join("models").join(MODEL).join("1/golden.jsonl")).unwrap();
     let (mut ids, mut dense, mut logits) = (Vec::new(), Vec::new(), Vec::new());
     for line in text.lines() {

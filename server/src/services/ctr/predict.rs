@@ -17,6 +17,7 @@ use tonic::Status;
 use super::{Clock, Ctr};
 use crate::{
     services::{columns, predictions},
+    statistics::Attempt,
     status,
 };
 
@@ -38,6 +39,7 @@ impl Ctr {
         clock: Clock,
     ) -> Result<pb::PredictCtrResponse, Status> {
         let servable = self.servable(request.model.as_ref())?;
+        let attempt = self.metrics.statistics().begin(&servable, clock.started);
         let level = level(request.interval_level, &servable)?;
         let context = columns::borrow("context", &request.context).map_err(|e| status::invalid(&e))?;
         let columns = columns::borrow("candidates", &request.candidates).map_err(|e| status::invalid(&e))?;
@@ -47,7 +49,7 @@ impl Ctr {
         let mut scored = self.score(servable, clock, encoded).await?;
         let rejected = std::mem::take(&mut scored.rejected);
         let (predictions, not_finite) = predictions::by_candidate(candidates, rejected, &scored.scores, level);
-        let (model, interval_level, timings) = self.finish(&scored, level, not_finite);
+        let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
         Ok(pb::PredictCtrResponse {
             model: Some(model),
             interval_level,
@@ -63,6 +65,7 @@ impl Ctr {
         clock: Clock,
     ) -> Result<pb::PredictCtrEncodedResponse, Status> {
         let servable = self.servable(request.model.as_ref())?;
+        let attempt = self.metrics.statistics().begin(&servable, clock.started);
         pinned(request.model.as_ref(), &servable)?;
         let level = level(request.interval_level, &servable)?;
         if request.candidate_count == 0 {
@@ -84,7 +87,7 @@ impl Ctr {
         let rejected = std::mem::take(&mut scored.rejected);
         let mut reply = predictions::by_column(candidates, rejected, &scored.scores, level);
         let not_finite = predictions::not_finite(&reply);
-        let (model, interval_level, timings) = self.finish(&scored, level, not_finite);
+        let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
         reply.model = Some(model);
         reply.interval_level = interval_level;
         reply.timings = request.include_timings.then_some(timings);
@@ -141,12 +144,13 @@ impl Ctr {
     fn finish(
         &self,
         scored: &Scored,
+        attempt: Attempt,
         level: Level,
         not_finite: usize,
     ) -> (pb::ServedModel, Option<f64>, pb::StageTimings) {
         let Scored { servable, clock, encode, scores, scored, .. } = scored;
         let reply = scored.elapsed();
-        self.metrics.stages(servable, *encode, scores, reply);
+        self.metrics.answered(attempt, servable, *encode, scores, reply);
         if not_finite > 0 {
             servable.batcher().count_not_finite(not_finite);
         }

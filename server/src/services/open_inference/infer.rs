@@ -1,97 +1,42 @@
-//! `inference.GRPCInferenceService`: the Open Inference Protocol, version 2, for clients that know tensors.
-//!
-//! A CTR model takes `ids` and `dense` and gives `logit` and `logit_variance`, as its file has them; rates and
-//! intervals are `CtrService`'s. A request with one bad value fails as a whole, by itself.
+//! Running a model on the tensors of one request, by a call or on a stream.
 
-use std::time::{Duration, Instant};
-
-use aibuyer_domain::{
-    ctr::Rows,
-    model::{Pick, TensorInfo},
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use aibuyer_loader::{CtrServable, serving_map::Serving};
+
+use aibuyer_domain::{ctr::Rows, model::TensorInfo};
+use aibuyer_loader::CtrServable;
 use aibuyer_proto::inference::{
-    self as pb, grpc_inference_service_server::GrpcInferenceService, model_infer_request::InferInputTensor,
-    model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
+    self as pb, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
+    model_infer_response::InferOutputTensor,
 };
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
-use crate::{layers::deadline::deadline, readiness::Readiness, status};
+use super::{OpenInference, model::datatype, pick};
+use crate::{layers::deadline, services::streams::Answer, status};
 
-/// Speaks the protocol.
-#[derive(Debug)]
-pub(crate) struct OpenInference {
-    pub(crate) serving: Serving,
-    pub(crate) readiness: Readiness,
-    pub(crate) max_rows: usize,
-    pub(crate) default_deadline: Duration,
-}
+/// The stream's method, as metrics name it.
+pub(super) const STREAM_METHOD: &str = "inference.GRPCInferenceService/ModelStreamInfer";
 
-#[tonic::async_trait]
-impl GrpcInferenceService for OpenInference {
-    async fn server_live(&self, _: Request<pb::ServerLiveRequest>) -> Result<Response<pb::ServerLiveResponse>, Status> {
-        Ok(Response::new(pb::ServerLiveResponse { live: true }))
-    }
-
-    async fn server_ready(
+impl OpenInference {
+    /// Runs the model on a request that was taken up at `started` and whose call ends at `latest`.
+    pub(super) async fn infer(
         &self,
-        _: Request<pb::ServerReadyRequest>,
-    ) -> Result<Response<pb::ServerReadyResponse>, Status> {
-        let ready = self.readiness.look(&self.serving.load());
-        Ok(Response::new(pb::ServerReadyResponse { ready }))
-    }
-
-    async fn model_ready(
-        &self,
-        request: Request<pb::ModelReadyRequest>,
-    ) -> Result<Response<pb::ModelReadyResponse>, Status> {
-        let pb::ModelReadyRequest { name, version } = request.into_inner();
-        let ready = self.serving.load().resolve(&name, &pick(&version)?).is_ok();
-        Ok(Response::new(pb::ModelReadyResponse { ready }))
-    }
-
-    async fn server_metadata(
-        &self,
-        _: Request<pb::ServerMetadataRequest>,
-    ) -> Result<Response<pb::ServerMetadataResponse>, Status> {
-        Ok(Response::new(pb::ServerMetadataResponse {
-            name: "aibuyer".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            extensions: vec![],
-        }))
-    }
-
-    async fn model_metadata(
-        &self,
-        request: Request<pb::ModelMetadataRequest>,
-    ) -> Result<Response<pb::ModelMetadataResponse>, Status> {
-        let pb::ModelMetadataRequest { name, version } = request.into_inner();
-        let map = self.serving.load();
-        let servable = map.resolve(&name, &pick(&version)?).map_err(|e| status::from_resolve(&e))?;
-        let versions = map.model(&name).map(|m| &m.versions);
-        let ready = versions.into_iter().flatten().filter(|(_, entry)| entry.servable.is_some());
-        let signature = servable.spec.signature();
-        Ok(Response::new(pb::ModelMetadataResponse {
-            name,
-            versions: ready.map(|(version, _)| version.to_string()).collect(),
-            platform: "onnxruntime_onnx".to_owned(),
-            inputs: signature.inputs.iter().map(metadata).collect(),
-            outputs: signature.outputs.iter().map(metadata).collect(),
-        }))
-    }
-
-    async fn model_infer(
-        &self,
-        request: Request<pb::ModelInferRequest>,
-    ) -> Result<Response<pb::ModelInferResponse>, Status> {
-        let deadline = deadline(&request, Instant::now(), self.default_deadline)?;
-        let request = request.into_inner();
+        request: pb::ModelInferRequest,
+        started: Instant,
+        latest: Instant,
+    ) -> Result<pb::ModelInferResponse, Status> {
         let resolved = self.serving.load().resolve(&request.model_name, &pick(&request.model_version)?);
         let servable = resolved.map_err(|e| status::from_resolve(&e))?;
+        let attempt = self.metrics.statistics().begin(&servable, started);
+        let deadline = deadline::of_message(timeout(&request)?, started, self.default_deadline)?.min(latest);
         let rows = self.rows(&servable, &request)?;
         let wanted = wanted(&servable, &request)?;
         let len = rows.len;
-        let scores = servable.score(rows, Instant::now(), deadline).await.map_err(|e| status::from_score(&e))?;
+        let encoded = Instant::now();
+        let scores = servable.score(rows, encoded, deadline).await.map_err(|e| status::from_score(&e))?;
+        let scored = Instant::now();
         let raw = !request.raw_input_contents.is_empty();
         let mut response = pb::ModelInferResponse {
             model_name: request.model_name,
@@ -118,33 +63,50 @@ impl GrpcInferenceService for OpenInference {
             }
             response.outputs.push(output);
         }
-        Ok(Response::new(response))
+        self.metrics.answered(attempt, &servable, encoded - started, &scores, scored.elapsed());
+        Ok(response)
+    }
+
+    /// The answer to a request of a stream.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: pb::ModelInferRequest,
+        started: Instant,
+    ) -> Answer<pb::ModelStreamInferResponse> {
+        let id = request.id.clone();
+        match self.infer(request, started, started + self.default_deadline).await {
+            Ok(mut response) => {
+                let last = pb::InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
+                response.parameters.insert("triton_final_response".to_owned(), last);
+                let message =
+                    pb::ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) };
+                Answer { message, code: status::OK }
+            }
+            Err(error) => {
+                let infer_response = Some(pb::ModelInferResponse { id, ..Default::default() });
+                let error_message = error.message().to_owned();
+                let message = pb::ModelStreamInferResponse { error_message, infer_response };
+                Answer { message, code: status::name_of(&error) }
+            }
+        }
     }
 }
 
-/// A version number or an alias; empty is the default.
-fn pick(version: &str) -> Result<Pick, Status> {
-    if version.is_empty() {
-        return Ok(Pick::Default);
-    }
-    match (version.parse(), version.parse()) {
-        (Ok(number), _) => Ok(Pick::Version(number)),
-        (_, Ok(alias)) => Ok(Pick::Alias(alias)),
-        (_, Err(error)) => Err(status::invalid_field("model_version", error.to_string())),
-    }
-}
-
-/// The protocol's name of an element type.
-fn datatype(dtype: &str) -> &'static str {
-    if dtype == "int64" { "INT64" } else { "FP32" }
-}
-
-fn metadata(tensor: &TensorInfo) -> TensorMetadata {
-    let size = |d: &Option<usize>| d.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
-    TensorMetadata {
-        name: tensor.name.clone(),
-        datatype: datatype(&tensor.dtype).to_owned(),
-        shape: tensor.shape.iter().map(size).collect(),
+/// The request's own timeout, as Triton's clients send it.
+fn timeout(request: &pb::ModelInferRequest) -> Result<Option<Duration>, Status> {
+    let micros = match request.parameters.get("timeout").map(|p| &p.parameter_choice) {
+        None => return Ok(None),
+        Some(Some(ParameterChoice::Int64Param(n))) => u64::try_from(*n).ok(),
+        Some(Some(ParameterChoice::Uint64Param(n))) => Some(*n),
+        Some(_) => None,
+    };
+    match micros {
+        Some(0) => Ok(None),
+        Some(micros) => Ok(Some(Duration::from_micros(micros))),
+        None => {
+            let reason = "must be a whole number of microseconds, 0 or more, as int64_param or uint64_param";
+            Err(status::invalid_field("parameters[\"timeout\"]", reason))
+        }
     }
 }
 
