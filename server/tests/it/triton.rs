@@ -109,6 +109,12 @@ async fn statistics_count_every_request_for_a_version() {
     let staged = "aibuyer_stage_duration_seconds_count{model=\"ctr-upworthy\",version=\"1\",stage=\"compute\"} 3";
     assert!(metrics.contains(staged), "{metrics}");
 
+    // Another version begins anew.
+    models.add(MODEL, 2, |_| {});
+    server.until(&two(), |a| a.as_ref().is_ok_and(|r| r.model.as_ref().is_some_and(|m| m.version == 2))).await.unwrap();
+    let stats = ask(MODEL, "2").await.unwrap()[0].inference_stats.unwrap();
+    assert_eq!((count(&stats.success), count(&stats.fail)), (1, 0));
+
     for (name, version) in [("none", ""), (MODEL, "9")] {
         assert_eq!(ask(name, version).await.unwrap_err().code(), Code::NotFound, "{name} {version}");
     }
