@@ -8,11 +8,13 @@ const FILES: [&str; 2] = ["aibuyer/serving/v1/ctr.proto", "inference/open_infere
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=aibuyer");
+    println!("cargo:rerun-if-changed=google");
     println!("cargo:rerun-if-changed=inference");
     let descriptors = protox::compile(FILES, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     // Bytes are slices of the received message, not copies.
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    let config = tonic_prost_build::configure().bytes(".");
+    config.extern_path(".google.rpc", "::tonic_types::pb").compile_fds(descriptors)?;
     Ok(())
 }

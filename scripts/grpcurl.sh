@@ -40,5 +40,7 @@ check '"SERVING"' -d '{"service": "models/ctr-upworthy"}' "$address" grpc.health
 candidates='"candidates": [{"name": "headline_chars", "int64s": {"values": [40, 90]}}]'
 check '"ctrUpper"' -d "{\"model\": {\"name\": \"ctr-upworthy\"}, $candidates}" "$address" \
     aibuyer.serving.v1.CtrService/PredictCtr
+check '"named"' -d "{\"id\": 1, \"named\": {\"model\": {\"name\": \"ctr-upworthy\"}, $candidates}}" "$address" \
+    aibuyer.serving.v1.CtrService/StreamPredictCtr
 check 'Code: NotFound' -d "{\"model\": {\"name\": \"no-such-model\"}, $candidates}" "$address" \
     aibuyer.serving.v1.CtrService/PredictCtr

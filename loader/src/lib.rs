@@ -17,6 +17,7 @@ mod manager;
 pub mod onnx;
 mod phase;
 pub mod policy;
+pub mod requests;
 mod servable;
 pub mod serving_map;
 pub mod session;

@@ -41,8 +41,15 @@ pub struct ManagerOptions {
 /// keeps serving while the [`Serving`] lives.
 #[derive(Debug)]
 pub struct Manager {
-    news: Sender<DesiredState>,
+    news: Sender<News>,
     serving: Serving,
+}
+
+/// What the thread is told.
+enum News {
+    Desired(DesiredState),
+    /// With what to do once it is taken note of.
+    Retry(ModelName, Box<dyn FnOnce() + Send>),
 }
 
 impl Manager {
@@ -65,7 +72,7 @@ impl Manager {
                 while worker.step(Instant::now()) {
                     // News that came during a load counts before the next action.
                     match inbox.try_recv() {
-                        Ok(desired) => worker.take(desired),
+                        Ok(news) => worker.hear(news),
                         Err(TryRecvError::Empty) => {}
                         Err(TryRecvError::Disconnected) => return,
                     }
@@ -75,7 +82,7 @@ impl Manager {
                     Some(pause) => inbox.recv_timeout(pause),
                 };
                 match message {
-                    Ok(desired) => worker.take(desired),
+                    Ok(news) => worker.hear(news),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -87,7 +94,13 @@ impl Manager {
     /// Says what should serve. Models that `desired` does not name keep serving as they are.
     pub fn desire(&self, desired: DesiredState) {
         // The thread outlives this handle, so the channel is open.
-        let _ = self.news.send(desired);
+        let _ = self.news.send(News::Desired(desired));
+    }
+
+    /// Says that versions of a model that have failed shall be tried again at once, whatever the pause between
+    /// tries. `taken` is called once they are pending in the map; what was desired before is in the map then, too.
+    pub fn retry(&self, model: ModelName, taken: impl FnOnce() + Send + 'static) {
+        let _ = self.news.send(News::Retry(model, Box::new(taken)));
     }
 
     /// The map that requests resolve in.
@@ -128,6 +141,27 @@ impl Model {
 }
 
 impl Worker {
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Desired(desired) => self.take(desired),
+            News::Retry(model, taken) => {
+                self.retry(&model);
+                taken();
+            }
+        }
+    }
+
+    /// Forgets the failures of the versions that are wanted of a model.
+    fn retry(&mut self, name: &ModelName) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        for (version, standing) in &mut model.standing {
+            if matches!(standing.phase, Phase::Failed(_)) && model.desired.versions.contains_key(version) {
+                standing.phase = Phase::Pending;
+            }
+        }
+        self.publish();
+    }
+
     fn take(&mut self, desired: DesiredState) {
         self.models.retain(|name, model| desired.models.contains_key(name) || model.disappeared(name));
         for (name, desired) in desired.models {

@@ -13,7 +13,9 @@ use aibuyer_domain::{
 use crate::{
     batch::{BatchLimits, Batcher, Request, ScoreError, Scores, queue::Priority},
     error::LoadError,
+    requests::Requests,
     stages::{Batching, Kind, Outputs, Places, Warmed},
+    tensor::Tensor,
 };
 
 /// A loaded model version, of either kind.
@@ -38,6 +40,8 @@ pub struct Loaded {
     pub bytes: u64,
     /// When it was loaded.
     pub loaded_at: SystemTime,
+    /// What has become of its requests.
+    pub requests: Requests,
     batcher: Batcher,
 }
 
@@ -63,7 +67,14 @@ impl Servable {
         let batcher = Batcher::start(&verified.id.to_string(), sessions, limits, largest, cost)?;
         let places = Places::new(&signature);
         let loaded_at = SystemTime::now();
-        let loaded = Loaded { id: verified.id, signature, bytes: verified.bytes, loaded_at, batcher };
+        let loaded = Loaded {
+            id: verified.id,
+            signature,
+            bytes: verified.bytes,
+            loaded_at,
+            requests: Requests::default(),
+            batcher,
+        };
         Ok(match verified.kind {
             Kind::Plain => Self::Plain(Arc::new(PlainServable { loaded, batching })),
             Kind::Ctr(files) => Self::Ctr(Arc::new(CtrServable {
@@ -116,6 +127,18 @@ impl std::ops::Deref for CtrServable {
 pub type CtrScores = Scores<Outputs>;
 
 impl CtrServable {
+    /// Rows from tensors in the session's order; as [`Self::score`] takes them.
+    #[must_use]
+    pub fn rows(&self, tensors: Vec<Tensor>) -> Rows {
+        self.places.rows(tensors)
+    }
+
+    /// Rows as the session takes them.
+    #[must_use]
+    pub fn tensors(&self, rows: Rows) -> Vec<Tensor> {
+        self.places.tensors(rows)
+    }
+
     /// The level of intervals for a request that names none; `None` where the model has no intervals.
     #[must_use]
     pub fn default_level(&self) -> Option<Level> {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{self, RecvTimeoutError, SyncSender},
+        mpsc::{self, RecvTimeoutError, Sender},
     },
     thread,
     time::Duration,
@@ -19,8 +19,12 @@ use crate::directory::{Directory, Scan, ScanError};
 #[derive(Debug)]
 pub struct Watcher {
     problems: Problems,
-    _running: SyncSender<()>,
+    /// Dropped with the handle, which ends the thread.
+    looks: Sender<Done>,
 }
+
+/// What somebody wants to do with the result of a look.
+type Done = Box<dyn FnOnce(Result<&Scan, &str>) + Send>;
 
 /// What the registry holds that cannot be understood, as of the last look.
 #[derive(Debug, Clone, Default)]
@@ -46,23 +50,36 @@ impl Watcher {
         interval: Duration,
         mut report: impl FnMut(DesiredState) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (running, stopped) = mpsc::sync_channel::<()>(0);
+        let (looks, asked) = mpsc::channel::<Done>();
         let problems = Problems::default();
         let told = problems.clone();
         thread::Builder::new().name("registry".to_owned()).spawn(move || {
             let mut last = Last::default();
+            let mut done: Option<Done> = None;
             loop {
                 let desired = last.take(directory.scan());
                 told.set(last.problems());
                 if let Some(desired) = desired {
                     report(desired);
                 }
-                if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
-                    return;
+                if let Some(done) = done.take() {
+                    done(last.seen());
                 }
+                done = match asked.recv_timeout(interval) {
+                    Ok(done) => Some(done),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
             }
         })?;
-        Ok(Self { problems, _running: running })
+        Ok(Self { problems, looks })
+    }
+
+    /// Looks now rather than at the end of the interval. `done` is called with what was found, or with why nothing
+    /// could be, after a change has been reported.
+    pub fn look(&self, done: impl FnOnce(Result<&Scan, &str>) + Send + 'static) {
+        // The thread outlives this handle, so the channel is open.
+        let _ = self.looks.send(Box::new(done));
     }
 
     /// What cannot be understood.
@@ -84,6 +101,15 @@ impl Last {
     fn problems(&self) -> Vec<String> {
         let scanned = self.scan.iter().flat_map(|scan| &scan.problems);
         self.error.iter().chain(scanned).cloned().collect()
+    }
+
+    /// What the last look saw.
+    fn seen(&self) -> Result<&Scan, &str> {
+        match (&self.error, &self.scan) {
+            (Some(error), _) => Err(error),
+            (None, Some(scan)) => Ok(scan),
+            (None, None) => Err("the registry has not been looked at"),
+        }
     }
 
     /// Takes the next look's result; the desired state if it is new. Logs each problem once.
@@ -136,6 +162,24 @@ mod tests {
         assert_eq!(last.take(directory.scan()), None);
         fs::create_dir_all(root.join("m/2")).unwrap();
         assert!(last.take(directory.scan()).is_some());
+    }
+
+    #[test]
+    fn a_look_that_is_asked_for_comes_at_once_and_after_its_report() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tx, rx) = mpsc::channel();
+        let reports = tx.clone();
+        let forever = Duration::from_secs(3600);
+        let report = move |d: DesiredState| reports.send(format!("reported {}", d.models.len())).unwrap();
+        let watcher = Watcher::spawn(Directory::new(dir.path()), forever, report).unwrap();
+        assert_eq!(rx.recv().unwrap(), "reported 0");
+        fs::create_dir_all(dir.path().join("m/1")).unwrap();
+        let seen = tx.clone();
+        watcher.look(move |scan| seen.send(format!("saw {}", scan.unwrap().desired.models.len())).unwrap());
+        assert_eq!([rx.recv().unwrap(), rx.recv().unwrap()], ["reported 1", "saw 1"]);
+        fs::remove_dir_all(dir.path()).unwrap();
+        watcher.look(move |scan| tx.send(scan.unwrap_err().to_owned()).unwrap());
+        assert!(rx.recv().unwrap().starts_with("cannot read the model directory"));
     }
 
     #[test]

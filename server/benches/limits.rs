@@ -44,11 +44,13 @@ const DEMO: &str = "ctr-upworthy";
 /// Made by `loadtest/make_model.py`: the size of a production DeepFM.
 const LARGE: &str = "ctr-criteo-shape";
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 11] = [
     scenario(DEMO, Form::Named, 1, 1),
     scenario(DEMO, Form::Named, 32, 1),
     scenario(DEMO, Form::Named, 1, 64),
     scenario(DEMO, Form::Named, 32, 64),
+    scenario(DEMO, Form::Streamed, 1, 64),
+    scenario(DEMO, Form::Streamed, 32, 64),
     scenario(LARGE, Form::Encoded, 1, 1),
     scenario(LARGE, Form::Encoded, 32, 1),
     scenario(LARGE, Form::Encoded, 1, 64),
@@ -142,7 +144,7 @@ fn main() {
             (vec![], vec![], vec![], vec![], vec![], vec![], vec![]);
         for _ in 0..ROUNDS {
             let top = ceiling.rows_per_second(scenario.model, CEILING_BATCH);
-            let echoed = load::round(&tokio, &echo, scenario, ROUND / 2);
+            let echoed = load::round(&tokio, &echo, scenario.called(), ROUND / 2);
             let Round { rate, median, tail, cpu_per_request } = load::round(&tokio, &server, scenario, ROUND);
             let compute = scenario.candidates as f64 * LANES as f64 / top * 1e6;
             rates.push(rate);

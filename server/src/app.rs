@@ -5,13 +5,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use aibuyer_loader::{Manager, ManagerOptions, batch::BatchLimits, serving_map::Serving, session::Runtime};
 use aibuyer_registry::{Directory, ScanError, Watcher};
 use tokio::{net::TcpListener, task::JoinHandle};
-use tonic::transport::server::TcpIncoming;
 
 use crate::{
     admin::{self, Admin},
     config::Config,
     metrics::Metrics,
     readiness::Readiness,
+    reload::Reload,
+    shards::Shards,
     stack,
 };
 
@@ -51,10 +52,8 @@ pub struct App {
     serving: Serving,
     readiness: Readiness,
     grace: Duration,
-    grpc: JoinHandle<()>,
+    grpc: Shards,
     http: JoinHandle<()>,
-    _watcher: Watcher,
-    _manager: Arc<Manager>,
 }
 
 impl App {
@@ -91,14 +90,10 @@ impl App {
         let problems = watcher.problems().clone();
         let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone()));
         let readiness = Readiness::default();
-        let router = stack::build(config, serving.clone(), Arc::clone(&metrics), readiness.clone())?;
-        let stopped = readiness.stopped();
-        let incoming = TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
-        let grpc = tokio::spawn(async move {
-            if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
-                tracing::error!(%error, "gRPC server failed");
-            }
-        });
+        let reload = Reload { watcher: Arc::new(watcher), manager, readiness: readiness.clone() };
+        let router = |_| stack::build(config, serving.clone(), Arc::clone(&metrics), readiness.clone(), reload.clone());
+        let routers = (0..config.grpc_threads).map(router).collect::<Result<_, _>>()?;
+        let grpc = Shards::serve(grpc_listener, routers, || readiness.stopped()).map_err(StartError::Threads)?;
         let admin = admin::router(Admin {
             serving: serving.clone(),
             metrics,
@@ -111,17 +106,7 @@ impl App {
                 tracing::error!(%error, "HTTP server failed");
             }
         });
-        Ok(Self {
-            grpc_address,
-            http_address,
-            serving,
-            readiness,
-            grace: config.shutdown_grace,
-            grpc,
-            http,
-            _watcher: watcher,
-            _manager: manager,
-        })
+        Ok(Self { grpc_address, http_address, serving, readiness, grace: config.shutdown_grace, grpc, http })
     }
 
     /// Waits until the engine as a whole is ready.
@@ -138,13 +123,12 @@ impl App {
     /// configured grace. Returns whether all of them did.
     pub async fn stop(mut self) -> bool {
         self.readiness.stop();
-        tokio::time::timeout(self.grace, &mut self.grpc).await.is_ok()
+        tokio::time::timeout(self.grace, self.grpc.finished()).await.is_ok()
     }
 }
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.grpc.abort();
         self.http.abort();
     }
 }

@@ -13,6 +13,8 @@ mod console;
 mod layers;
 mod metrics;
 mod readiness;
+mod reload;
 mod services;
+mod shards;
 mod stack;
 mod status;

@@ -75,7 +75,8 @@ fn run(cli: Cli) -> Result<(), AnyError> {
     })?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let config = Config::new(&raw, cores)?;
-    let tokio = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // What speaks gRPC has threads of its own; this one waits for signals and answers HTTP.
+    let tokio = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => tokio()?.block_on(serve::run(&config)),
         Command::Config => {

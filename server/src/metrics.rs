@@ -1,11 +1,9 @@
 //! What the engine measures of itself, for Prometheus.
 //!
-//! Durations of calls and stages are recorded as they happen. Everything about models is read from the
-//! serving map when Prometheus asks, so it cannot drift from what is there; stage durations of versions that
-//! are gone are dropped then.
+//! Durations of calls are recorded as they happen. Everything about models is read from the serving map when
+//! Prometheus asks, so it cannot drift from what is there and ends with the version.
 
 use std::{
-    collections::BTreeSet,
     fmt,
     sync::{Mutex, PoisonError, atomic::Ordering},
     time::Duration,
@@ -13,13 +11,13 @@ use std::{
 
 use aibuyer_loader::{
     Loaded, Phase,
-    batch::Scores,
+    requests::{BOUNDS, Histogram as Stage, STAGES},
     serving_map::{Serving, VersionEntry},
 };
 use aibuyer_registry::Problems;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet, text::encode},
     metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::Registry,
 };
@@ -27,24 +25,10 @@ use prometheus_client::{
 /// Bucket bounds in seconds: from 100 µs, where a bid's time begins to count, to 10 s.
 const SECONDS: [f64; 16] =
     [1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0];
-/// Stages begin lower: encoding takes microseconds.
-const STAGE_SECONDS: [f64; 16] =
-    [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 1.0];
-
-/// Stages of a prediction, in order.
-const STAGES: [&str; 4] = ["encode", "queue", "compute", "reply"];
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     rpc_method: String,
     rpc_response_status_code: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabels {
-    model: String,
-    version: u64,
-    stage: &'static str,
 }
 
 /// The engine's metrics.
@@ -52,29 +36,19 @@ struct StageLabels {
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     calls: Family<CallLabels, Histogram>,
-    stages: Family<StageLabels, Histogram>,
-    /// Labels in `stages`.
-    staged: Mutex<BTreeSet<(String, u64)>>,
-    serving: Serving,
 }
 
 impl Metrics {
     pub(crate) fn new(serving: Serving, problems: Problems) -> Self {
         let mut registry = Registry::default();
         let calls: Family<_, Histogram> = Family::new_with_constructor(|| Histogram::new(SECONDS));
-        let stages: Family<_, Histogram> = Family::new_with_constructor(|| Histogram::new(STAGE_SECONDS));
         registry.register(
             "rpc_server_call_duration_seconds",
             "Time from a call's arrival to its answer, by method and gRPC code",
             calls.clone(),
         );
-        registry.register(
-            "aibuyer_stage_duration_seconds",
-            "Time of a prediction's stages: encode, queue, compute, reply",
-            stages.clone(),
-        );
-        registry.register_collector(Box::new(Models { serving: serving.clone(), problems }));
-        Self { registry: Mutex::new(registry), calls, stages, staged: Mutex::default(), serving }
+        registry.register_collector(Box::new(Models { serving, problems }));
+        Self { registry: Mutex::new(registry), calls }
     }
 
     pub(crate) fn call(&self, method: &str, code: &'static str, elapsed: Duration) {
@@ -84,36 +58,8 @@ impl Metrics {
         self.calls.get_or_create(&labels).observe(elapsed.as_secs_f64());
     }
 
-    pub(crate) fn stages<T>(&self, servable: &Loaded, encode: Duration, scores: &Scores<T>, reply: Duration) {
-        let elapsed = [encode, scores.queue, scores.compute, reply];
-        for (stage, elapsed) in STAGES.into_iter().zip(elapsed) {
-            let id = &servable.id;
-            let labels = StageLabels { model: id.name.to_string(), version: id.version.get(), stage };
-            self.stages.get_or_create(&labels).observe(elapsed.as_secs_f64());
-        }
-    }
-
-    /// Drops the stage durations of versions that are gone: versions come for ever.
-    fn forget_retired(&self) {
-        let map = self.serving.load();
-        let here: BTreeSet<(String, u64)> = map
-            .models
-            .iter()
-            .flat_map(|(name, model)| model.versions.keys().map(|v| (name.to_string(), v.get())))
-            .collect();
-        let mut known = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
-        for (model, version) in known.difference(&here) {
-            for stage in STAGES {
-                self.stages.remove(&StageLabels { model: model.clone(), version: *version, stage });
-            }
-        }
-        // Whatever is here may have been measured; what is not was just removed.
-        *known = here;
-    }
-
     /// The metrics as OpenMetrics text.
     pub(crate) fn render(&self) -> Result<String, fmt::Error> {
-        self.forget_retired();
         let mut text = String::new();
         encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
         Ok(text)
@@ -168,6 +114,14 @@ impl Collector for Models {
         let batches =
             ready.iter().map(|(labels, s)| ((*labels).clone(), s.batcher().counters().batches.load(Ordering::Relaxed)));
         counters(&mut encoder, "aibuyer_batches", "Batches run", batches)?;
+        let kind = prometheus_client::metrics::MetricType::Histogram;
+        let help = "Time of a prediction's stages: encode, queue, compute, reply";
+        let mut stages = encoder.encode_descriptor("aibuyer_stage_duration_seconds", help, None, kind)?;
+        for (labels, servable) in &ready {
+            for (stage, histogram) in STAGES.iter().zip(&servable.requests.stages) {
+                histogram_of(&mut stages, &with(labels, "stage", stage), histogram)?;
+            }
+        }
         let rows = ready.iter().flat_map(|(labels, s)| {
             let c = s.batcher().counters();
             [
@@ -190,6 +144,14 @@ impl Collector for Models {
             rows,
         )
     }
+}
+
+fn histogram_of(encoder: &mut MetricEncoder, labels: &Labels, histogram: &Stage) -> fmt::Result {
+    let counts = histogram.counts();
+    let bounds = BOUNDS.into_iter().chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+    let seconds = Duration::from_nanos(histogram.nanos()).as_secs_f64();
+    encoder.encode_family(labels)?.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)
 }
 
 fn gauges(

@@ -28,7 +28,11 @@ pub(crate) struct Shards {
 impl Shards {
     /// Serves each router on a thread of its own. Once `stopped` fires no more connections are taken and those
     /// there are finish what they are at.
-    pub(crate) fn serve<S>(listener: TcpListener, routers: Vec<Router<Layers>>, stopped: impl Fn() -> S) -> io::Result<Self>
+    pub(crate) fn serve<S>(
+        listener: TcpListener,
+        routers: Vec<Router<Layers>>,
+        stopped: impl Fn() -> S,
+    ) -> io::Result<Self>
     where
         S: Future<Output = ()> + Send + 'static,
     {

@@ -19,11 +19,12 @@ use crate::{
     layers::{deadline::DeadlineLayer, mend::MendLayer, observe::ObserveLayer},
     metrics::Metrics,
     readiness::Readiness,
-    services::{ctr::Ctr, health::Health, open_inference::OpenInference},
+    reload::Reload,
+    services::{ctr::Ctr, health::Health, open_inference::OpenInference, streams::Streams},
 };
 
 /// All layers, innermost first.
-type Layers = Stack<DeadlineLayer, Stack<MendLayer, Stack<ObserveLayer, Identity>>>;
+pub(crate) type Layers = Stack<DeadlineLayer, Stack<MendLayer, Stack<ObserveLayer, Identity>>>;
 
 /// The stack, ready to serve.
 pub(crate) fn build(
@@ -31,6 +32,7 @@ pub(crate) fn build(
     serving: Serving,
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    reload: Reload,
 ) -> Result<Router<Layers>, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -39,21 +41,24 @@ pub(crate) fn build(
             // So that grpcurl can show what error details say.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
+    let streams = Streams {
+        metrics: Arc::clone(&metrics),
+        readiness: readiness.clone(),
+        max_message_bytes: config.max_message_bytes,
+    };
     let open_inference = OpenInference {
         serving: serving.clone(),
         readiness: readiness.clone(),
+        streams: streams.clone(),
+        reload,
         max_rows: config.max_candidates,
         default_deadline: config.default_deadline,
     };
     let open_inference =
         GrpcInferenceServiceServer::new(open_inference).max_decoding_message_size(config.max_message_bytes);
     let health = Health { serving: serving.clone(), readiness };
-    let ctr = Ctr {
-        serving,
-        metrics: Arc::clone(&metrics),
-        max_candidates: config.max_candidates,
-        default_deadline: config.default_deadline,
-    };
+    let ctr =
+        Ctr { serving, streams, max_candidates: config.max_candidates, default_deadline: config.default_deadline };
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
     let routes = Routes::new(ctr)
         .add_service(open_inference)

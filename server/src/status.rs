@@ -10,8 +10,12 @@ use aibuyer_domain::{
     ctr::{EncodeError, Violation},
 };
 use aibuyer_loader::{ResolveError, batch::ScoreError};
+use prost::Message as _;
+use tokio::task::JoinError;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
+
+use crate::reload::ReloadError;
 
 /// How long a caller should wait before it tries again.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -87,26 +91,64 @@ pub(crate) fn from_score(error: &ScoreError) -> Status {
     status(error.kind(), &error.to_string())
 }
 
+pub(crate) fn from_reload(error: &ReloadError) -> Status {
+    status(error.kind(), &error.to_string())
+}
+
+/// UNAVAILABLE, as Triton says where it polls its repository. To try again is no use.
+pub(crate) fn unload_refused() -> Status {
+    let message = "explicit model unload is not allowed if polling is enabled: the registry decides what serves; \
+                   to retire a version, put a greater one beside it or point aliases.yaml at another";
+    Status::new(Code::Unavailable, message)
+}
+
 /// NOT_FOUND for a health check of something that is not there.
 pub(crate) fn unknown_health_service(service: &str) -> Status {
     let hint = "there are \"\", \"aibuyer.serving.v1.CtrService\" and \"models/<name>\" for each model";
     status(ErrorKind::NotFound, &format!("no health of {service:?}; {hint}"))
 }
 
-/// The gRPC code in a response's headers, where a call that failed before its first message carries it;
-/// OK otherwise.
-pub(crate) fn code_of(headers: &http::HeaderMap) -> Code {
-    Status::from_header_map(headers).map_or(Code::Ok, |s| s.code())
+/// The name of success.
+pub(crate) const OK: &str = "OK";
+
+/// The name of the code of a call whose caller left.
+pub(crate) const LEFT: &str = "CANCELLED";
+
+/// The name of a status's code.
+pub(crate) fn name_of(status: &Status) -> &'static str {
+    code_name(status.code())
 }
 
-/// The code of a call whose caller left.
-pub(crate) const LEFT: Code = Code::Cancelled;
+/// A status as a message, with the details that it would have carried in headers.
+pub(crate) fn as_message(status: &Status) -> pb::Status {
+    // Details are a whole status, of which code and message are the same.
+    match pb::Status::decode(status.details()) {
+        Ok(message) if !message.details.is_empty() => message,
+        _ => pb::Status { code: status.code().into(), message: status.message().to_owned(), details: vec![] },
+    }
+}
+
+/// UNAVAILABLE at the end of a stream: the engine stops.
+pub(crate) fn stopping() -> Status {
+    status(ErrorKind::NotReady, "the server is stopping: open a new stream, and ask again what was not answered")
+}
+
+/// INTERNAL at the end of a stream: an answer was lost.
+pub(crate) fn lost(error: &JoinError) -> Status {
+    status(ErrorKind::Internal, &format!("a request of a stream was lost: {error}"))
+}
+
+/// Why reading a stream of requests failed, in the words that its caller should see; `None` where the caller left.
+pub(crate) fn broken_off(status: Status, limit: usize) -> Option<Status> {
+    let status = mended(&status, limit).unwrap_or(status);
+    (status.code() != Code::Cancelled).then_some(status)
+}
 
 /// A code's canonical name, for labels.
-pub(crate) fn code_name(code: Code) -> &'static str {
+fn code_name(code: Code) -> &'static str {
     match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
+        Code::Ok => OK,
+        Code::Cancelled => LEFT,
         Code::Unknown => "UNKNOWN",
         Code::InvalidArgument => "INVALID_ARGUMENT",
         Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
@@ -125,12 +167,16 @@ pub(crate) fn code_name(code: Code) -> &'static str {
     }
 }
 
+/// The status in a response's headers, where a call that failed before its first message carries it.
+pub(crate) fn in_headers(headers: &http::HeaderMap) -> Option<Status> {
+    Status::from_header_map(headers)
+}
+
 /// The status that a response should have in place of the one that tonic gave it; `None` where it is right.
 ///
 /// Tonic says OUT_OF_RANGE to a message over the size limit; gRPC's own word is RESOURCE_EXHAUSTED, and every
 /// other server says so. It says INTERNAL to a body that ends because the caller left, which is nobody's error.
-pub(crate) fn mended(headers: &http::HeaderMap, limit: usize) -> Option<Status> {
-    let status = Status::from_header_map(headers)?;
+pub(crate) fn mended(status: &Status, limit: usize) -> Option<Status> {
     match status.code() {
         Code::OutOfRange if status.message().contains("message length too large") => {
             let hint = format!(
@@ -139,7 +185,7 @@ pub(crate) fn mended(headers: &http::HeaderMap, limit: usize) -> Option<Status> 
             Some(Status::new(Code::ResourceExhausted, hint))
         }
         Code::Internal if status.message().contains("error reading a body from connection") => {
-            Some(Status::new(LEFT, "the caller left before its request had arrived"))
+            Some(Status::new(Code::Cancelled, "the caller left before its request had arrived"))
         }
         _ => None,
     }
@@ -151,10 +197,7 @@ mod tests {
 
     #[test]
     fn only_what_tonic_gets_wrong_is_mended() {
-        let mend = |code: Code, message: &str| {
-            let response = Status::new(code, message).into_http::<()>();
-            mended(response.headers(), 7).map(|s| s.code())
-        };
+        let mend = |code: Code, message: &str| mended(&Status::new(code, message), 7).map(|s| s.code());
         assert_eq!(mend(Code::OutOfRange, "Error, decoded message length too large: 9"), Some(Code::ResourceExhausted));
         let body = "h2 protocol error: error reading a body from connection";
         assert_eq!(mend(Code::Internal, body), Some(Code::Cancelled));

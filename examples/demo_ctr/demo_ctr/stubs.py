@@ -17,6 +17,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 CACHE = REPOSITORY / ".cache" / "demo-stubs"
 PACKAGE = "aibuyer.serving.v1"
 FILES = ("column", "model", "ctr")
+# What they import; not every environment has it installed.
+GOOGLE = "google/rpc/status.proto"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def load(proto: Path = REPOSITORY / "proto", cache: Path = CACHE) -> Stubs:
     folder = PACKAGE.replace(".", "/")
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     arguments = ["protoc", f"-I{proto}", f"-I{well_known}", f"--python_out={cache}", f"--grpc_python_out={cache}"]
-    if protoc.main(arguments + [f"{folder}/{name}.proto" for name in FILES]) != 0:
+    if protoc.main(arguments + [GOOGLE] + [f"{folder}/{name}.proto" for name in FILES]) != 0:
         raise DemoError(f"cannot generate Python classes from {proto}/{folder}")
     if str(cache) not in sys.path:
         sys.path.insert(0, str(cache))

@@ -65,6 +65,20 @@ impl Places {
         self.inputs.iter().map(tensor).collect()
     }
 
+    /// Rows from tensors that fit the signature: the way back from [`Self::tensors`].
+    #[must_use]
+    pub fn rows(&self, tensors: Vec<Tensor>) -> Rows {
+        let mut rows = Rows { len: tensors.first().map_or(0, Tensor::rows), ..Rows::default() };
+        for tensor in tensors {
+            match tensor.elements {
+                Elements::I64(ids) => rows.ids = ids,
+                Elements::F32(dense) => rows.dense = dense,
+                _ => {}
+            }
+        }
+        rows
+    }
+
     /// What the session gave for so many rows; an error where it is not one number a row.
     ///
     /// # Errors

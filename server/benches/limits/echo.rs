@@ -4,7 +4,7 @@ use aibuyer_proto::serving::v1::{
     self as pb,
     ctr_service_server::{CtrService, CtrServiceServer},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 struct Echo;
 
@@ -33,6 +33,16 @@ impl CtrService for Echo {
             ctr_upper: vec![0.02; rows],
             ..Default::default()
         }))
+    }
+
+    type StreamPredictCtrStream = tokio_stream::Empty<Result<pb::StreamPredictCtrResponse, Status>>;
+
+    /// Not measured.
+    async fn stream_predict_ctr(
+        &self,
+        _: Request<Streaming<pb::StreamPredictCtrRequest>>,
+    ) -> Result<Response<Self::StreamPredictCtrStream>, Status> {
+        Ok(Response::new(tokio_stream::empty()))
     }
 }
 

@@ -7,10 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aibuyer_proto::serving::v1::ctr_service_client::CtrServiceClient;
+use aibuyer_proto::serving::v1::{
+    self as pb, ctr_service_client::CtrServiceClient, stream_predict_ctr_request::Form,
+    stream_predict_ctr_response::Result as Outcome,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, transport::Channel};
 
-use crate::requests::{AnyRequest, Scenario};
+use crate::requests::{self, AnyRequest, Scenario};
 
 /// A server under load. Killed when dropped.
 pub(crate) struct Process {
@@ -84,6 +89,36 @@ async fn call(client: &mut CtrServiceClient<Channel>, request: &AnyRequest) -> R
     }
 }
 
+/// Callers that share a stream: each asks again when it is answered. Microseconds of each answer.
+async fn stream(mut client: CtrServiceClient<Channel>, scenario: Scenario, callers: usize, end: Instant) -> Vec<f64> {
+    let AnyRequest::Named(request) = scenario.request() else { panic!("streams are of named columns") };
+    let ask = |caller: usize| pb::StreamPredictCtrRequest {
+        id: caller as u64,
+        timeout_micros: None,
+        form: Some(Form::Named(request.clone())),
+    };
+    let (requests, waiting) = mpsc::channel(callers);
+    let mut sent = vec![Instant::now(); callers];
+    for caller in 0..callers {
+        requests.send(ask(caller)).await.unwrap();
+    }
+    let mut answers = client.stream_predict_ctr(ReceiverStream::new(waiting)).await.unwrap().into_inner();
+    let (mut latencies, mut requests) = (Vec::new(), Some(requests));
+    while let Some(answer) = answers.message().await.unwrap() {
+        let Some(Outcome::Named(reply)) = answer.result else { panic!("{answer:?}") };
+        assert_eq!(reply.predictions.len(), scenario.candidates);
+        let caller = usize::try_from(answer.id).unwrap();
+        latencies.push(sent[caller].elapsed().as_secs_f64() * 1e6);
+        sent[caller] = Instant::now();
+        match &requests {
+            Some(requests) if sent[caller] < end => requests.send(ask(caller)).await.unwrap(),
+            // The caller's side closes; what is under way is still answered.
+            _ => requests = None,
+        }
+    }
+    latencies
+}
+
 async fn connect(address: &str) -> Result<Channel, tonic::transport::Error> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?;
     endpoint.tcp_nodelay(true).connect().await
@@ -112,7 +147,12 @@ pub(crate) fn round(tokio: &tokio::runtime::Runtime, process: &Process, scenario
         }
         let (cpu, started) = (process.cpu(), Instant::now());
         let mut tasks = tokio::task::JoinSet::new();
-        for i in 0..scenario.callers {
+        let streamed = scenario.form == requests::Form::Streamed;
+        for (i, channel) in channels.iter().enumerate().filter(|_| streamed) {
+            let callers = (i..scenario.callers).step_by(channels.len()).count();
+            tasks.spawn(stream(CtrServiceClient::new(channel.clone()), scenario, callers, started + length));
+        }
+        for i in (0..scenario.callers).filter(|_| !streamed) {
             let mut client = CtrServiceClient::new(channels[i % channels.len()].clone());
             tasks.spawn(async move {
                 let request = scenario.request();

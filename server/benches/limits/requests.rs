@@ -4,10 +4,12 @@ use aibuyer_domain::ctr::Rows;
 use aibuyer_proto::serving::v1 as pb;
 
 /// How features travel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Named columns.
     Named,
+    /// Named columns, many requests on each stream.
+    Streamed,
     /// Tensors as bytes.
     Encoded,
 }
@@ -41,9 +43,15 @@ impl Scenario {
     /// The request that every caller sends.
     pub(crate) fn request(self) -> AnyRequest {
         match self.form {
-            Form::Named => AnyRequest::Named(named(self.model, self.candidates)),
+            Form::Named | Form::Streamed => AnyRequest::Named(named(self.model, self.candidates)),
             Form::Encoded => AnyRequest::Encoded(encoded(self.model, self.candidates)),
         }
+    }
+
+    /// The same load, each request a call of its own.
+    pub(crate) fn called(self) -> Self {
+        let form = if self.form == Form::Streamed { Form::Named } else { self.form };
+        Self { form, ..self }
     }
 }
 

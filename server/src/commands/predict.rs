@@ -45,7 +45,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 }
 
 fn explain(status: &tonic::Status) -> String {
-    let mut text = format!("{}: {}", crate::status::code_name(status.code()), status.message());
+    let mut text = format!("{}: {}", crate::status::name_of(status), status.message());
     if let Some(bad) = status.get_details_bad_request()
         && bad.field_violations.len() > 1
     {

@@ -12,11 +12,16 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 15] = [
+pub const SETTINGS: [Setting; 16] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
         help: "Address of the gRPC services. Port 0 picks a free one. 0.0.0.0 opens it to other machines.",
+    },
+    Setting {
+        key: "server.grpc_threads",
+        default: "0",
+        help: "Threads that speak gRPC, each with connections of its own. 0: one for each core.",
     },
     Setting {
         key: "server.http_listen",

@@ -13,6 +13,8 @@ pub struct Config {
     pub grpc_listen: SocketAddr,
     /// Address of the status page, metrics and health checks.
     pub http_listen: SocketAddr,
+    /// Threads that speak gRPC.
+    pub grpc_threads: usize,
     /// How long requests under way may take after a signal to stop.
     pub shutdown_grace: Duration,
     /// Folder of models.
@@ -42,7 +44,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks every setting. `cores` is what 0 lanes means.
+    /// Checks every setting. `cores` is what 0 lanes or threads mean.
     ///
     /// # Errors
     /// [`ConfigError::Value`] names the setting, where it was set, and what it needs.
@@ -51,7 +53,9 @@ impl Config {
         let lanes = r.integer("batching.lanes", 0, 256)?;
         let queue_rows = r.integer("batching.queue_rows", 1, 100_000_000)?;
         let library = r.text("onnxruntime.library")?;
+        let grpc_threads = r.integer("server.grpc_threads", 0, 256)?;
         Ok(Self {
+            grpc_threads: if grpc_threads == 0 { cores } else { grpc_threads },
             grpc_listen: r.address("server.grpc_listen")?,
             http_listen: r.address("server.http_listen")?,
             shutdown_grace: r.duration("server.shutdown_grace", Duration::ZERO)?,

@@ -22,7 +22,28 @@ pub(crate) struct Deadline(Instant);
 pub(crate) fn deadline<T>(request: &tonic::Request<T>, started: Instant, longest: Duration) -> Result<Instant, Status> {
     // Every request comes through the layer; one that did not has the longest time.
     let deadline = request.extensions().get::<Deadline>().map_or(started + longest, |d| d.0);
+    in_time(deadline, started)
+}
+
+/// The deadline of a message on a stream that is read at `started` and brings its own timeout, or none. The
+/// stream's own deadline is the caller's affair: its client ends the stream.
+///
+/// # Errors
+/// DEADLINE_EXCEEDED if there is no time at all.
+pub(crate) fn of_message(asked: Option<Duration>, started: Instant, longest: Duration) -> Result<Instant, Status> {
+    in_time(due(asked, started, longest), started)
+}
+
+fn in_time(deadline: Instant, started: Instant) -> Result<Instant, Status> {
     if deadline <= started { Err(status::too_late()) } else { Ok(deadline) }
+}
+
+/// When an answer must be on its way that is wanted within `asked`, or the longest time if that is shorter. One
+/// at the very last moment arrives too late, and tonic's own timer, which says CANCELLED, would be first.
+fn due(asked: Option<Duration>, started: Instant, longest: Duration) -> Instant {
+    let timeout = asked.map_or(longest, |t| t.min(longest));
+    let margin = (timeout / 8).min(Duration::from_millis(1));
+    started + (timeout - margin)
 }
 
 /// Layer of [`SetDeadline`].
@@ -58,11 +79,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for SetDeadline<S> {
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         let asked = request.headers().get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse);
-        let timeout = asked.map_or(self.longest, |t| t.min(self.longest));
-        // An answer at the very last moment arrives too late, and tonic's own timer, which says CANCELLED,
-        // would be first.
-        let margin = (timeout / 8).min(Duration::from_millis(1));
-        request.extensions_mut().insert(Deadline(Instant::now() + (timeout - margin)));
+        request.extensions_mut().insert(Deadline(due(asked, Instant::now(), self.longest)));
         self.inner.call(request)
     }
 }

@@ -52,7 +52,8 @@ where
         let limit = self.limit;
         Box::pin(async move {
             let response = response.await?;
-            Ok(match status::mended(response.headers(), limit) {
+            let mended = status::in_headers(response.headers()).and_then(|status| status::mended(&status, limit));
+            Ok(match mended {
                 Some(status) => status.into_http(),
                 None => response,
             })

@@ -1,7 +1,9 @@
 //! Times each call and counts it by method and code; a call that is dropped, because its caller left or its
-//! time was over, counts as CANCELLED.
+//! time was over, counts as CANCELLED. On a stream of requests each of them counts as a call: how long the stream
+//! was open says nothing.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -29,6 +31,10 @@ impl<S> Layer<S> for ObserveLayer {
     }
 }
 
+/// Mark on the response of a stream that counts its requests one by one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CountsItsRequests;
+
 /// Measures until the response's head is ready, which for a unary call is when its handler is done.
 #[derive(Debug, Clone)]
 pub(crate) struct Observe<S> {
@@ -51,35 +57,53 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let method = request.uri().path().trim_start_matches('/').to_owned();
-        let call = Call {
-            metrics: Arc::clone(&self.metrics),
-            method,
-            started: Instant::now(),
-            code: status::code_name(status::LEFT),
-        };
+        let call = Call::begin(Arc::clone(&self.metrics), method);
         let response = self.inner.call(request);
         Box::pin(async move {
-            // The whole of it: the block would capture the one field that it assigns.
-            let mut call = call;
             let response = response.await?;
-            call.code = status::code_name(status::code_of(response.headers()));
+            if response.extensions().get::<CountsItsRequests>().is_some() {
+                call.pass();
+            } else {
+                call.end(status::in_headers(response.headers()).map_or(status::OK, |s| status::name_of(&s)));
+            }
             Ok(response)
         })
     }
 }
 
 /// A call under way: counted when dropped, which is when it is answered or given up.
-struct Call {
+#[derive(Debug)]
+pub(crate) struct Call {
     metrics: Arc<Metrics>,
-    method: String,
+    method: Cow<'static, str>,
     started: Instant,
-    code: &'static str,
+    /// `None` for a call that is not to be counted.
+    code: Option<&'static str>,
+}
+
+impl Call {
+    /// Starts the clock of a call that ends as given up unless [`Call::end`] says otherwise.
+    pub(crate) fn begin(metrics: Arc<Metrics>, method: impl Into<Cow<'static, str>>) -> Self {
+        Self { metrics, method: method.into(), started: Instant::now(), code: Some(status::LEFT) }
+    }
+
+    /// The call is answered with this code.
+    pub(crate) fn end(mut self, code: &'static str) {
+        self.code = Some(code);
+    }
+
+    /// The call is not counted.
+    fn pass(mut self) {
+        self.code = None;
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let elapsed = self.started.elapsed();
-        self.metrics.call(&self.method, self.code, elapsed);
-        tracing::debug!(method = self.method, code = self.code, ?elapsed, "call");
+        if let Some(code) = self.code {
+            let elapsed = self.started.elapsed();
+            self.metrics.call(&self.method, code, elapsed);
+            tracing::debug!(method = &*self.method, code, ?elapsed, "call");
+        }
     }
 }

@@ -5,3 +5,4 @@ pub(crate) mod ctr;
 pub(crate) mod health;
 pub(crate) mod open_inference;
 mod predictions;
+pub(crate) mod streams;

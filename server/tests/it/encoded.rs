@@ -15,7 +15,7 @@ fn pinned() -> Option<pb::ModelSelector> {
 }
 
 /// The golden examples' tensors as one request, and their rates.
-fn golden() -> (pb::PredictCtrEncodedRequest, Vec<f64>) {
+pub(crate) fn golden() -> (pb::PredictCtrEncodedRequest, Vec<f64>) {
     let text = std::fs::read_to_string(repository().join("models").join(MODEL).join("1/golden.jsonl")).unwrap();
     let (mut ids, mut dense, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     for line in text.lines() {

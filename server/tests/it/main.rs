@@ -10,5 +10,8 @@ mod health;
 mod house;
 mod open_inference;
 mod pages;
+mod plain_models;
 mod predict;
+mod stream;
+mod triton;
 mod versions;

@@ -1,5 +1,5 @@
-//! `aibuyer.serving.v1.CtrService`: named columns, and tensors that the caller encoded. Both become rows, and
-//! from there on are one.
+//! The two forms of a prediction: named columns, and tensors that the caller encoded. Both become rows, and from
+//! there on are one.
 
 use std::{
     sync::Arc,
@@ -10,28 +10,15 @@ use aibuyer_domain::{
     ctr::{EncodeError, Encoded, Level, Rejected, SplitTensor, Violation},
     model::{NameError, Pick, Version},
 };
-use aibuyer_loader::{CtrScores, CtrServable, Servable, batch::queue::Priority, serving_map::Serving};
-use aibuyer_proto::serving::v1::{self as pb, ctr_service_server::CtrService};
-use tonic::{Request, Response, Status};
+use aibuyer_loader::{CtrScores, CtrServable, Servable, batch::queue::Priority, requests::Attempt};
+use aibuyer_proto::serving::v1 as pb;
+use tonic::Status;
 
-use super::{columns, predictions};
-use crate::{layers::deadline::deadline, metrics::Metrics, status};
-
-/// Predicts click-through rates.
-#[derive(Debug)]
-pub(crate) struct Ctr {
-    pub(crate) serving: Serving,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) max_candidates: usize,
-    pub(crate) default_deadline: Duration,
-}
-
-/// A call's clock.
-#[derive(Clone, Copy)]
-struct Clock {
-    started: Instant,
-    deadline: Instant,
-}
+use super::{Clock, Ctr};
+use crate::{
+    services::{columns, predictions},
+    status,
+};
 
 /// Scored rows on their way to a reply.
 struct Scored {
@@ -43,15 +30,15 @@ struct Scored {
     rejected: Vec<Rejected>,
 }
 
-#[tonic::async_trait]
-impl CtrService for Ctr {
-    async fn predict_ctr(
+impl Ctr {
+    /// Predicts from named columns.
+    pub(super) async fn named(
         &self,
-        request: Request<pb::PredictCtrRequest>,
-    ) -> Result<Response<pb::PredictCtrResponse>, Status> {
-        let clock = self.clock(&request)?;
-        let request = request.into_inner();
+        request: pb::PredictCtrRequest,
+        clock: Clock,
+    ) -> Result<pb::PredictCtrResponse, Status> {
         let servable = self.servable(request.model.as_ref())?;
+        let attempt = Attempt::new(Servable::Ctr(Arc::clone(&servable)), clock.started);
         let level = level(request.interval_level, &servable)?;
         let context = columns::borrow("context", &request.context).map_err(|e| status::invalid(&e))?;
         let columns = columns::borrow("candidates", &request.candidates).map_err(|e| status::invalid(&e))?;
@@ -61,22 +48,23 @@ impl CtrService for Ctr {
         let mut scored = self.score(servable, clock, encoded).await?;
         let rejected = std::mem::take(&mut scored.rejected);
         let (predictions, not_finite) = predictions::by_candidate(candidates, rejected, &scored.scores, level);
-        let (model, interval_level, timings) = self.finish(&scored, level, not_finite);
-        Ok(Response::new(pb::PredictCtrResponse {
+        let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
+        Ok(pb::PredictCtrResponse {
             model: Some(model),
             interval_level,
             predictions,
             timings: request.include_timings.then_some(timings),
-        }))
+        })
     }
 
-    async fn predict_ctr_encoded(
+    /// Predicts from tensors.
+    pub(super) async fn encoded(
         &self,
-        request: Request<pb::PredictCtrEncodedRequest>,
-    ) -> Result<Response<pb::PredictCtrEncodedResponse>, Status> {
-        let clock = self.clock(&request)?;
-        let request = request.into_inner();
+        request: pb::PredictCtrEncodedRequest,
+        clock: Clock,
+    ) -> Result<pb::PredictCtrEncodedResponse, Status> {
         let servable = self.servable(request.model.as_ref())?;
+        let attempt = Attempt::new(Servable::Ctr(Arc::clone(&servable)), clock.started);
         pinned(request.model.as_ref(), &servable)?;
         let level = level(request.interval_level, &servable)?;
         if request.candidate_count == 0 {
@@ -98,19 +86,11 @@ impl CtrService for Ctr {
         let rejected = std::mem::take(&mut scored.rejected);
         let mut reply = predictions::by_column(candidates, rejected, &scored.scores, level);
         let not_finite = predictions::not_finite(&reply);
-        let (model, interval_level, timings) = self.finish(&scored, level, not_finite);
+        let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
         reply.model = Some(model);
         reply.interval_level = interval_level;
         reply.timings = request.include_timings.then_some(timings);
-        Ok(Response::new(reply))
-    }
-}
-
-impl Ctr {
-    /// The call's clock; an error if its time is over.
-    fn clock<T>(&self, request: &Request<T>) -> Result<Clock, Status> {
-        let started = Instant::now();
-        Ok(Clock { started, deadline: deadline(request, started, self.default_deadline)? })
+        Ok(reply)
     }
 
     /// The servable that the request asks for.
@@ -170,12 +150,13 @@ impl Ctr {
     fn finish(
         &self,
         scored: &Scored,
+        attempt: Attempt,
         level: Level,
         not_finite: usize,
     ) -> (pb::ServedModel, Option<f64>, pb::StageTimings) {
         let Scored { servable, clock, encode, scores, scored, .. } = scored;
         let reply = scored.elapsed();
-        self.metrics.stages(servable, *encode, scores, reply);
+        attempt.answered([*encode, scores.queue, scores.compute, reply]);
         if not_finite > 0 {
             servable.batcher().count_not_finite(not_finite);
         }

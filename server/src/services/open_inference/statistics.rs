@@ -1,0 +1,52 @@
+//! The statistics extension.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use aibuyer_loader::{Loaded, requests::Histogram};
+use aibuyer_proto::inference as pb;
+use tonic::Status;
+
+use super::{OpenInference, pick};
+use crate::status;
+
+impl OpenInference {
+    /// What versions have done: one version, those of a model, or all.
+    pub(super) fn statistics(&self, name: &str, version: &str) -> Result<Vec<pb::ModelStatistics>, Status> {
+        let map = self.serving.load();
+        if !version.is_empty() {
+            let servable = map.resolve(name, &pick(version)?).map_err(|e| status::from_resolve(&e))?;
+            return Ok(vec![Self::of(&servable)]);
+        }
+        if !name.is_empty() && map.model(name).is_none() {
+            map.resolve(name, &pick(version)?).map_err(|e| status::from_resolve(&e))?;
+        }
+        let models = map.models.iter().filter(|(known, _)| name.is_empty() || known.as_str() == name);
+        let servables = models.flat_map(|(_, model)| model.versions.values()).filter_map(|v| v.servable.as_ref());
+        Ok(servables.map(|servable| Self::of(servable)).collect())
+    }
+
+    fn of(servable: &Loaded) -> pb::ModelStatistics {
+        let requests = &servable.requests;
+        let counters = servable.batcher().counters();
+        let [encode, queue, compute, reply] = &requests.stages;
+        pb::ModelStatistics {
+            name: servable.id.name.to_string(),
+            version: servable.id.version.to_string(),
+            last_inference: requests.last_answer(),
+            inference_count: counters.rows.load(Relaxed),
+            execution_count: counters.batches.load(Relaxed),
+            inference_stats: Some(pb::InferStatistics {
+                success: duration(&requests.answered),
+                fail: duration(&requests.failed),
+                queue: duration(queue),
+                compute_input: duration(encode),
+                compute_infer: duration(compute),
+                compute_output: duration(reply),
+            }),
+        }
+    }
+}
+
+fn duration(histogram: &Histogram) -> Option<pb::StatisticDuration> {
+    Some(pb::StatisticDuration { count: histogram.count(), ns: histogram.nanos() })
+}
