@@ -10,18 +10,15 @@ use crate::status;
 
 /// Every version, or the ready ones.
 pub(super) fn index(map: &ServingMap, ready: bool) -> pb::RepositoryIndexResponse {
-    let versions = map.models.iter().flat_map(|(name, model)| model.versions.iter().map(move |v| (name, v)));
-    let models = versions.filter(|(_, (_, entry))| !ready || entry.phase == Phase::Ready);
-    let entry = |(name, (version, entry)): (&_, (&_, &aibuyer_loader::serving_map::VersionEntry))| {
-        let (state, reason) = state(&entry.phase);
-        ModelIndex {
-            name: ToString::to_string(name),
-            version: ToString::to_string(version),
-            state: state.to_owned(),
-            reason,
+    let mut models = Vec::new();
+    for (name, model) in &map.models {
+        for (version, entry) in model.versions.iter().filter(|(_, entry)| !ready || entry.phase == Phase::Ready) {
+            let (state, reason) = state(&entry.phase);
+            let (name, version) = (name.to_string(), version.to_string());
+            models.push(ModelIndex { name, version, state: state.to_owned(), reason });
         }
-    };
-    pb::RepositoryIndexResponse { models: models.map(entry).collect() }
+    }
+    pb::RepositoryIndexResponse { models }
 }
 
 /// A phase in Triton's words.
