@@ -54,7 +54,7 @@ fn request(model: &str, inputs: Vec<InferInputTensor>) -> pb::ModelInferRequest 
 /// Three numbers a row, beginning with `from`, and a count.
 fn rows(from: f32, rows: i64) -> pb::ModelInferRequest {
     let values: Vec<f32> = (0..rows * 3).map(|i| from + i as f32).collect();
-    let count = InferTensorContents { int_contents: vec![7; rows as usize], ..Default::default() };
+    let count = InferTensorContents { int_contents: vec![7; usize::try_from(rows).unwrap()], ..Default::default() };
     request("rows", vec![input("x", "FP32", &[rows, 3], floats(&values)), input("count", "INT32", &[rows], count)])
 }
 
@@ -105,11 +105,14 @@ async fn a_model_whose_rows_affect_each_other_runs_each_request_by_itself() {
 async fn dimensions_that_vary_take_any_size() {
     let (_server, mut client) = ready(&models(&["series"]), &[]).await;
     for length in [1i64, 4] {
-        let values = vec![1.5; 2 * length as usize];
+        let values = vec![1.5; 2 * usize::try_from(length).unwrap()];
         let history = input("history", "FP32", &[2, length], floats(&values));
         let response = client.model_infer(request("series", vec![history])).await.unwrap().into_inner();
         assert_eq!(response.outputs[0].shape, [length]);
-        assert_eq!(response.outputs[0].contents.as_ref().unwrap().fp32_contents, vec![3.0; length as usize]);
+        assert_eq!(
+            response.outputs[0].contents.as_ref().unwrap().fp32_contents,
+            vec![3.0; usize::try_from(length).unwrap()]
+        );
     }
 }
 
