@@ -1,0 +1,170 @@
+//! The two loops.
+
+use std::{
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver},
+    task::JoinSet,
+};
+
+use crate::{
+    client::{Answer, ConnectError, Connection, Target},
+    code::Code,
+    process::Usage,
+    requests::Pool,
+    schedule::Schedule,
+    tally::{Measured, Shared},
+};
+
+/// How long a load waits for answers after its last call.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Arrivals that are sent in one go at most.
+const BURST: usize = 256;
+
+/// Connections and what to send over them, in turn.
+#[derive(Debug)]
+pub struct Load {
+    connections: Vec<Connection>,
+    pool: Pool,
+    server: Option<u32>,
+}
+
+impl Load {
+    /// Opens `connections` connections and makes one call on each, whose outcome does not matter; `server` is the
+    /// process whose use of the machine is measured.
+    ///
+    /// # Errors
+    /// A connection could not be opened.
+    pub async fn open(
+        target: &Target,
+        connections: usize,
+        pool: Pool,
+        server: Option<u32>,
+    ) -> Result<Self, ConnectError> {
+        let mut open = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            let connection = Connection::open(target).await?;
+            connection.call(pool.body(open.len())).await;
+            open.push(connection);
+        }
+        Ok(Self { connections: open, pool, server })
+    }
+
+    /// The open loop: sends each call when it is due and measures from then. A call that is due while
+    /// `max_outstanding` have no answer is dropped and counted, never delayed.
+    pub async fn run_open(&self, schedule: Schedule, max_outstanding: u64, tally: &Shared) -> Measured {
+        let length = schedule.length();
+        let meter = Meter::start(self.server);
+        let mut due = pace(meter.start, schedule);
+        let (mut calls, mut batch, mut n) = (JoinSet::new(), Vec::with_capacity(BURST), 0);
+        while due.recv_many(&mut batch, BURST).await > 0 {
+            while calls.try_join_next().is_some() {}
+            let now = Instant::now();
+            for intended in batch.drain(..) {
+                {
+                    let mut tally = tally.lock();
+                    if tally.outstanding >= max_outstanding {
+                        tally.dropped += 1;
+                        continue;
+                    }
+                    tally.outstanding += 1;
+                    tally.lag.record(now.saturating_duration_since(intended));
+                }
+                let connection = self.connections[n % self.connections.len()].clone();
+                let (body, tally) = (self.pool.body(n), tally.clone());
+                n += 1;
+                calls.spawn(async move {
+                    let answer = connection.call(body).await;
+                    let latency = intended.elapsed();
+                    let mut tally = tally.lock();
+                    tally.outstanding -= 1;
+                    tally.record(answer, latency);
+                });
+            }
+        }
+        let all = async { while calls.join_next().await.is_some() {} };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            calls.shutdown().await;
+            let mut tally = tally.lock();
+            let message = format!("no answer within {} s after the last call", PATIENCE.as_secs());
+            for _ in 0..std::mem::take(&mut tally.outstanding) {
+                tally.record(Answer::failed(Code::DEADLINE_EXCEEDED, message.clone()), PATIENCE);
+            }
+        }
+        meter.stop(tally, length)
+    }
+
+    /// The closed loop: `callers` callers, each of which waits for its answer before its next call, for `length`.
+    pub async fn run_closed(&self, callers: usize, length: Duration, tally: &Shared) -> Measured {
+        let meter = Meter::start(self.server);
+        let end = meter.start + length;
+        let mut running = JoinSet::new();
+        for caller in 0..callers {
+            let connection = self.connections[caller % self.connections.len()].clone();
+            let (pool, tally) = (self.pool.clone(), tally.clone());
+            running.spawn(async move {
+                // Callers start in different places, so that they do not march through the pool in step.
+                for n in (caller * 31).. {
+                    let sent = Instant::now();
+                    if sent >= end {
+                        return;
+                    }
+                    let answer = connection.call(pool.body(n)).await;
+                    tally.lock().record(answer, sent.elapsed());
+                }
+            });
+        }
+        running.join_all().await;
+        meter.stop(tally, length)
+    }
+}
+
+/// Sends the moments at which calls are due, each at its moment. From a thread of its own, because tokio's timer
+/// counts in milliseconds.
+fn pace(start: Instant, schedule: Schedule) -> UnboundedReceiver<Instant> {
+    let (sender, due) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for offset in schedule.arrivals() {
+            let intended = start + offset;
+            let wait = intended.saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                thread::sleep(wait);
+            }
+            if sender.send(intended).is_err() {
+                return;
+            }
+        }
+    });
+    due
+}
+
+/// Watches processor time from the start of a load to its end.
+struct Meter {
+    start: Instant,
+    started: SystemTime,
+    pid: Option<u32>,
+    server: Option<Usage>,
+    client: Option<Usage>,
+}
+
+impl Meter {
+    fn start(pid: Option<u32>) -> Self {
+        let (server, client) = (pid.and_then(Usage::of), Usage::own());
+        Self { start: Instant::now(), started: SystemTime::now(), pid, server, client }
+    }
+
+    fn stop(self, tally: &Shared, length: Duration) -> Measured {
+        let elapsed = self.start.elapsed().max(length);
+        let since = |now: Option<Usage>, then: Option<Usage>| Some(now?.since(then?));
+        Measured {
+            started: self.started,
+            elapsed,
+            tally: tally.lock().clone(),
+            server: since(self.pid.and_then(Usage::of), self.server),
+            client: since(Usage::own(), self.client),
+        }
+    }
+}
