@@ -24,3 +24,4 @@ pub mod requests;
 pub mod schedule;
 pub mod slo;
 pub mod tally;
+mod timer;

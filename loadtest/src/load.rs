@@ -1,14 +1,11 @@
 //! The two loops.
 
 use std::{
-    thread,
+    io,
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{
-    sync::mpsc::{self, UnboundedReceiver},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 use crate::{
     client::{Answer, ConnectError, Connection, Target},
@@ -17,12 +14,13 @@ use crate::{
     requests::Pool,
     schedule::Schedule,
     tally::{Measured, Shared},
+    timer::Timer,
 };
 
 /// How long a load waits for answers after its last call.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Arrivals that are sent in one go at most.
-const BURST: usize = 256;
+/// Calls that are started in one go at most, when the schedule is ahead; then answers are read.
+const BURST: usize = 64;
 
 /// Connections and what to send over them, in turn.
 #[derive(Debug)]
@@ -55,35 +53,45 @@ impl Load {
 
     /// The open loop: sends each call when it is due and measures from then. A call that is due while
     /// `max_outstanding` have no answer is dropped and counted, never delayed.
-    pub async fn run_open(&self, schedule: Schedule, max_outstanding: u64, tally: &Shared) -> Measured {
+    ///
+    /// # Errors
+    /// The system has no timer left to give.
+    pub async fn run_open(&self, schedule: Schedule, max_outstanding: u64, tally: &Shared) -> io::Result<Measured> {
         let length = schedule.length();
+        let mut timer = Timer::new()?;
         let meter = Meter::start(self.server);
-        let mut due = pace(meter.start, schedule);
-        let (mut calls, mut batch, mut n) = (JoinSet::new(), Vec::with_capacity(BURST), 0);
-        while due.recv_many(&mut batch, BURST).await > 0 {
-            while calls.try_join_next().is_some() {}
-            let now = Instant::now();
-            for intended in batch.drain(..) {
-                {
-                    let mut tally = tally.lock();
-                    if tally.outstanding >= max_outstanding {
-                        tally.dropped += 1;
-                        continue;
-                    }
-                    tally.outstanding += 1;
-                    tally.lag.record(now.saturating_duration_since(intended));
-                }
-                let connection = self.connections[n % self.connections.len()].clone();
-                let (body, tally) = (self.pool.body(n), tally.clone());
-                n += 1;
-                calls.spawn(async move {
-                    let answer = connection.call(body).await;
-                    let latency = intended.elapsed();
-                    let mut tally = tally.lock();
-                    tally.outstanding -= 1;
-                    tally.record(answer, latency);
-                });
+        let (mut calls, mut sent, mut burst) = (JoinSet::new(), 0, 0);
+        for offset in schedule.arrivals() {
+            let intended = meter.start + offset;
+            let mut now = Instant::now();
+            if intended > now {
+                timer.wait(intended - now).await?;
+                (now, burst) = (Instant::now(), 0);
+            } else if burst == BURST {
+                tokio::task::yield_now().await;
+                (now, burst) = (Instant::now(), 0);
             }
+            burst += 1;
+            while calls.try_join_next().is_some() {}
+            {
+                let mut tally = tally.lock();
+                if tally.outstanding >= max_outstanding {
+                    tally.dropped += 1;
+                    continue;
+                }
+                tally.outstanding += 1;
+                tally.lag.record(now.saturating_duration_since(intended));
+            }
+            let connection = self.connections[sent % self.connections.len()].clone();
+            let (body, tally) = (self.pool.body(sent), tally.clone());
+            sent += 1;
+            calls.spawn(async move {
+                let answer = connection.call(body).await;
+                let latency = intended.elapsed();
+                let mut tally = tally.lock();
+                tally.outstanding -= 1;
+                tally.record(answer, latency);
+            });
         }
         let all = async { while calls.join_next().await.is_some() {} };
         if tokio::time::timeout(PATIENCE, all).await.is_err() {
@@ -94,7 +102,7 @@ impl Load {
                 tally.record(Answer::failed(Code::DEADLINE_EXCEEDED, message.clone()), PATIENCE);
             }
         }
-        meter.stop(tally, length)
+        Ok(meter.stop(tally, length))
     }
 
     /// The closed loop: `callers` callers, each of which waits for its answer before its next call, for `length`.
@@ -120,25 +128,6 @@ impl Load {
         running.join_all().await;
         meter.stop(tally, length)
     }
-}
-
-/// Sends the moments at which calls are due, each at its moment. From a thread of its own, because tokio's timer
-/// counts in milliseconds.
-fn pace(start: Instant, schedule: Schedule) -> UnboundedReceiver<Instant> {
-    let (sender, due) = mpsc::unbounded_channel();
-    thread::spawn(move || {
-        for offset in schedule.arrivals() {
-            let intended = start + offset;
-            let wait = intended.saturating_duration_since(Instant::now());
-            if !wait.is_zero() {
-                thread::sleep(wait);
-            }
-            if sender.send(intended).is_err() {
-                return;
-            }
-        }
-    });
-    due
 }
 
 /// Watches processor time from the start of a load to its end.

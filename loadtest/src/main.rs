@@ -164,7 +164,7 @@ async fn loads(plan: Vec<Plan>, what: &What, run: Run, schedule: String) -> Resu
         let tally = Shared::default();
         let progress = tokio::spawn(progress(label.clone(), plan.length(), tally.clone()));
         let measured = match plan {
-            Plan::Open(schedule, most) => load.run_open(schedule, most, &tally).await,
+            Plan::Open(schedule, most) => load.run_open(schedule, most, &tally).await?,
             Plan::Closed(callers, length) => load.run_closed(callers, length, &tally).await,
         };
         progress.abort();

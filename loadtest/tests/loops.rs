@@ -110,7 +110,7 @@ async fn an_open_loop_sends_every_arrival_of_its_trace() {
     let (target, _) = serve(0, PREDICT_CTR).await;
     let load = Load::open(&target, 3, pool(PREDICT_CTR), None).await.unwrap();
     let trace = Schedule::Trace(vec![Duration::ZERO; 500]);
-    let measured = load.run_open(trace, 10_000, &Shared::default()).await;
+    let measured = load.run_open(trace, 10_000, &Shared::default()).await.unwrap();
     assert_eq!((measured.tally.succeeded(), measured.tally.sent(), measured.tally.dropped), (500, 500, 0));
     assert_eq!((measured.tally.latency.count(), measured.tally.lag.count()), (500, 500));
     assert_eq!(measured.tally.bytes, 500 * 14);
@@ -130,6 +130,7 @@ async fn arrivals_beyond_the_cap_are_dropped_not_delayed() {
     };
     let trace = Schedule::Trace(vec![Duration::ZERO; 100]);
     let (measured, ()) = tokio::join!(load.run_open(trace, 10, &tally), release);
+    let measured = measured.unwrap();
     assert_eq!((measured.tally.succeeded(), measured.tally.dropped, measured.tally.outstanding), (10, 90, 0));
 }
 

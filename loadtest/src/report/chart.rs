@@ -8,7 +8,7 @@ const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 90.0;
-const TOP: f64 = 14.0;
+const TOP: f64 = 24.0;
 const BOTTOM: f64 = 46.0;
 /// Between labels at the ends of lines.
 const LABEL: f64 = 15.0;
@@ -107,11 +107,10 @@ pub(super) fn svg(title: &str, axis: &Axis, series: &[Series]) -> String {
         }
     }
     for (y, n) in spread(labels) {
-        let last = series[n].points.last().map_or(right, |p| x(p.0));
         let _ = write!(
             out,
             r#"<text class="name t{n}" x="{:.1}" y="{:.1}">{}</text>"#,
-            last + 9.0,
+            right + 9.0,
             y + 4.0,
             series[n].name
         );

@@ -77,13 +77,19 @@ impl Report {
         });
         match step.load {
             Load::Rate(rate) => {
-                options["rps"] = json!(rate.round());
+                options["rps"] = json!(whole(rate));
                 options["async"] = json!(true);
             }
             Load::Callers(callers) => options["concurrency"] = json!(callers),
         }
         options
     }
+}
+
+/// ghz's rates are whole numbers.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole(rate: f64) -> u64 {
+    rate.round() as u64
 }
 
 fn ns(duration: Duration) -> u64 {

@@ -31,7 +31,8 @@ impl Report {
             section(&mut page, "Latency over load", &self.over_load());
         }
         section(&mut page, "Latency by percentile", &self.by_percentile());
-        section(&mut page, "Figures", &self.figures());
+        section(&mut page, "Latency", &self.latencies());
+        section(&mut page, "Throughput and cost", &self.throughput());
         if self.steps.iter().any(|s| !s.verdict.is_empty()) {
             section(&mut page, "Objectives", &self.objectives());
         }
@@ -87,51 +88,67 @@ impl Report {
         self.steps.iter().filter(|s| s.measured.tally.succeeded() > 0)
     }
 
-    fn figures(&self) -> String {
-        let mut table = String::from(
-            "<table><tr><th>load<th>answered/s<th>÷ bare<br>tonic<th>rows/s<th>÷ in<br>process<th>p50<th>p90<th>p99\
-             <th>p99.9<th>max<th>failed<th>dropped<th>send lag<br>p99<th>server<br>µs/request<th>client<br>µs/request\
-             <th>server<br>MB</tr>",
-        );
+    fn latencies(&self) -> String {
+        let mut table = String::from("<table><tr><th>load<th>p50<th>p90<th>p99<th>p99.9<th>max<th>failed<th>dropped");
+        table.push_str("<th>send lag p50<th>p99</tr>");
         for step in &self.steps {
-            let (measured, tally) = (&step.measured, &step.measured.tally);
-            let (rows_ratio, requests_ratio) = self.ratios(step);
-            let share = |ratio: f64| {
-                let class = if ratio > 0.0 { " class=\"bad\"" } else { "" };
-                format!("<td{class}>{:.2} %", ratio * 100.0)
-            };
-            let cell = |value: Option<String>| format!("<td>{}", value.unwrap_or_else(|| "–".to_owned()));
-            let micros = |usage| cell(measured.micros_per_call(usage).map(|m| format!("{m:.0}")));
-            let ratio = |r: Option<f64>| cell(r.map(|r| format!("{r:.2}")));
-            let _ = write!(table, "<tr><td>{}<td>{}", escaped(&step.label), grouped(measured.rate()));
-            table.push_str(&ratio(requests_ratio));
-            table.push_str(&cell(step.rows_per_second(self.rows).map(grouped)));
-            table.push_str(&ratio(rows_ratio));
+            let tally = &step.measured.tally;
+            let _ = write!(table, "<tr><td>{}", escaped(&step.label));
             for (_, percent) in PERCENTILES {
                 let _ = write!(table, "<td>{}", latency(tally.latency.percentile(percent)));
             }
             let _ = write!(table, "<td>{}", latency(tally.latency.range().1));
-            table.push_str(&(share(tally.error_ratio()) + &share(tally.dropped_ratio())));
-            table.push_str(&cell(Some(latency(tally.lag.percentile(99.0))).filter(|_| tally.lag.count() > 0)));
-            table.push_str(&(micros(measured.server) + &micros(measured.client)));
-            table.push_str(&cell(measured.server.map(|u| (u.resident / 1_000_000).to_string())));
+            for ratio in [tally.error_ratio(), tally.dropped_ratio()] {
+                let class = if ratio > 0.0 { " class=\"bad\"" } else { "" };
+                let _ = write!(table, "<td{class}>{:.2} %", ratio * 100.0);
+            }
+            for percent in [50.0, 99.0] {
+                let lag = Some(latency(tally.lag.percentile(percent))).filter(|_| tally.lag.count() > 0);
+                table.push_str(&cell(lag));
+            }
             table.push_str("</tr>");
         }
         table + "</table>"
     }
 
-    fn objectives(&self) -> String {
-        let mut table =
-            "<table class=\"left\"><tr><th>load<th>objective<th>measured<th>limit<th>verdict</tr>".to_owned();
+    fn throughput(&self) -> String {
+        let mut table = String::from(
+            "<table><tr><th>load<th>answered/s<th>÷ bare tonic<th>rows/s<th>÷ in process<th>server µs/request\
+             <th>client µs/request<th>server MB</tr>",
+        );
         for step in &self.steps {
+            let measured = &step.measured;
+            let (rows_ratio, requests_ratio) = self.ratios(step);
+            let micros = |usage| measured.micros_per_call(usage).map(|m| format!("{m:.0}"));
+            let ratio = |r: Option<f64>| r.map(|r| format!("{r:.2}"));
+            let cells = [
+                Some(grouped(measured.rate())),
+                ratio(requests_ratio),
+                step.rows_per_second(self.rows).map(grouped),
+                ratio(rows_ratio),
+                micros(measured.server),
+                micros(measured.client),
+                measured.server.map(|u| (u.resident / 1_000_000).to_string()),
+            ];
+            let _ = write!(table, "<tr><td>{}{}</tr>", escaped(&step.label), cells.map(cell).concat());
+        }
+        table + "</table>"
+    }
+
+    /// A row a load, a column an objective.
+    fn objectives(&self) -> String {
+        let mut table = "<table><tr><th>load".to_owned();
+        for line in self.steps.first().map_or(&[][..], |s| &s.verdict) {
+            let _ = write!(table, "<th>{}<br>{}", line.objective, line.limit);
+        }
+        table.push_str("</tr>");
+        for step in &self.steps {
+            let _ = write!(table, "<tr><td>{}", escaped(&step.label));
             for line in &step.verdict {
-                let (class, word) = if line.kept { ("good", "pass") } else { ("bad", "fail") };
-                let _ = write!(
-                    table,
-                    "<tr><td>{}<td>{}<td>{}<td>{}<td class=\"{class}\">{word}</tr>",
-                    step.label, line.objective, line.measured, line.limit
-                );
+                let (class, sign) = if line.kept { ("good", '✓') } else { ("bad", '✗') };
+                let _ = write!(table, "<td class=\"{class}\">{} {sign}", line.measured);
             }
+            table.push_str("</tr>");
         }
         table + "</table>"
     }
@@ -166,6 +183,10 @@ impl Report {
         }
         table + "</table>"
     }
+}
+
+fn cell(value: Option<String>) -> String {
+    format!("<td>{}", value.unwrap_or_else(|| "–".to_owned()))
 }
 
 fn section(page: &mut String, title: &str, content: &str) {

@@ -19,7 +19,8 @@ async fn all_answered(address: &str, pool: Pool) {
     let calls = pool.len();
     let target = Target { address: address.to_owned(), path: pool.method.clone(), deadline: None };
     let load = Load::open(&target, 4, pool, None).await.unwrap();
-    let tally = load.run_open(Schedule::Trace(vec![Duration::ZERO; calls]), 10_000, &Shared::default()).await.tally;
+    let tally =
+        load.run_open(Schedule::Trace(vec![Duration::ZERO; calls]), 10_000, &Shared::default()).await.unwrap().tally;
     assert_eq!((tally.succeeded(), tally.dropped), (calls as u64, 0), "{:?}", tally.errors);
 }
 
