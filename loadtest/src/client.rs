@@ -48,6 +48,16 @@ pub enum ConnectError {
         /// What went wrong.
         source: h2::Error,
     },
+    /// The server does not know the method.
+    #[error("{address} does not serve {path}: {reason}")]
+    Method {
+        /// Who was asked.
+        address: String,
+        /// For what.
+        path: String,
+        /// What it said.
+        reason: String,
+    },
 }
 
 /// How a call ended.
@@ -139,7 +149,10 @@ impl Connection {
 
         let (head, mut reply) = response.await?.into_parts();
         if head.status != StatusCode::OK {
-            return Ok(Answer::failed(Code::INTERNAL, format!("HTTP status {}: not a gRPC server?", head.status)));
+            return Ok(Answer::failed(
+                Code::of_http(head.status),
+                format!("HTTP status {}: not a gRPC server?", head.status),
+            ));
         }
         if head.headers.contains_key("grpc-status") {
             return Ok(status(&head.headers, 0));

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::StatusCode;
+
 /// A gRPC status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Code(u8);
@@ -38,6 +40,8 @@ impl Code {
     pub const DEADLINE_EXCEEDED: Self = Self(4);
     /// The server has no room.
     pub const RESOURCE_EXHAUSTED: Self = Self(8);
+    /// No such method.
+    pub const UNIMPLEMENTED: Self = Self(12);
     /// Broken framing or HTTP.
     pub const INTERNAL: Self = Self(13);
     /// No connection, or it broke.
@@ -48,6 +52,19 @@ impl Code {
     pub fn parse(value: &[u8]) -> Self {
         let number = std::str::from_utf8(value).ok().and_then(|v| v.parse::<u8>().ok());
         number.filter(|n| usize::from(*n) < NAMES.len()).map_or(Self::UNKNOWN, Self)
+    }
+
+    /// The code of a reply that is not gRPC's, as the gRPC protocol maps HTTP statuses.
+    #[must_use]
+    pub fn of_http(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 => Self::INTERNAL,
+            401 => Self(16),
+            403 => Self(7),
+            404 => Self::UNIMPLEMENTED,
+            429 | 502..=504 => Self::UNAVAILABLE,
+            _ => Self::UNKNOWN,
+        }
     }
 
     /// The code of a call whose stream was reset, as the gRPC protocol maps HTTP/2 reasons.
@@ -83,9 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn resets_map_as_grpc_says() {
+    fn resets_and_http_statuses_map_as_grpc_says() {
         assert_eq!(Code::of_reset(h2::Reason::REFUSED_STREAM), Code::UNAVAILABLE);
         assert_eq!(Code::of_reset(h2::Reason::CANCEL), Code::CANCELED);
         assert_eq!(Code::of_reset(h2::Reason::PROTOCOL_ERROR), Code::INTERNAL);
+        assert_eq!(Code::of_http(StatusCode::NOT_FOUND), Code::UNIMPLEMENTED);
+        assert_eq!(Code::of_http(StatusCode::BAD_GATEWAY).to_string(), "Unavailable");
+        assert_eq!(Code::of_http(StatusCode::FORBIDDEN).to_string(), "PermissionDenied");
     }
 }

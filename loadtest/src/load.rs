@@ -31,11 +31,11 @@ pub struct Load {
 }
 
 impl Load {
-    /// Opens `connections` connections and makes one call on each, whose outcome does not matter; `server` is the
-    /// process whose use of the machine is measured.
+    /// Opens `connections` connections and makes one call on each, which may fail; `server` is the process whose use
+    /// of the machine is measured.
     ///
     /// # Errors
-    /// A connection could not be opened.
+    /// A connection could not be opened, or nobody serves the method there.
     pub async fn open(
         target: &Target,
         connections: usize,
@@ -45,7 +45,11 @@ impl Load {
         let mut open = Vec::with_capacity(connections);
         for _ in 0..connections {
             let connection = Connection::open(target).await?;
-            connection.call(pool.body(open.len())).await;
+            let answer = connection.call(pool.body(open.len())).await;
+            if answer.code == Code::UNIMPLEMENTED {
+                let (address, path) = (target.address.clone(), target.path.clone());
+                return Err(ConnectError::Method { address, path, reason: answer.message });
+            }
             open.push(connection);
         }
         Ok(Self { connections: open, pool, server })

@@ -15,7 +15,7 @@ pub struct Machine {
     pub memory_gib: Option<u64>,
     /// The operating system and its version.
     pub system: String,
-    /// The commit in the current folder, marked if files differ from it.
+    /// The commit of the current folder, and whether files differ from it.
     pub commit: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: total.map(|kib| (kib + (1 << 19)) >> 20),
             system: said("uname", &["-sr"]).unwrap_or_else(|| std::env::consts::OS.to_owned()),
-            commit: said("git", &["describe", "--always", "--dirty", "--exclude=*"]),
+            commit: commit(),
         }
     }
 
@@ -46,6 +46,14 @@ impl Machine {
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().filter_map(|l| l.split_once(':')).find(|(n, _)| n.trim() == name).map(|(_, v)| v.trim())
+}
+
+fn commit() -> Option<String> {
+    let commit = said("git", &["rev-parse", "--short", "HEAD"])?;
+    // Recorded figures are no change of the code.
+    let rest = [":(top)", ":(top,exclude)loadtest/results"];
+    let same = Command::new("git").args(["diff", "--quiet", "HEAD", "--"]).args(rest).status().ok()?;
+    Some(if same.success() { commit } else { format!("{commit} with changes") })
 }
 
 /// The first line that a command prints.

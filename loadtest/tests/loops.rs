@@ -87,7 +87,9 @@ async fn an_unknown_method_and_a_passed_deadline_have_their_codes() {
     let (target, _) = serve(0, PREDICT_CTR_ENCODED).await;
     let unknown = Target { path: "no.Service/Method".to_owned(), ..target.clone() };
     let answer = Connection::open(&unknown).await.unwrap().call(framed(&[])).await;
-    assert_eq!(answer.code.to_string(), "Unimplemented");
+    assert_eq!(answer.code, Code::UNIMPLEMENTED);
+    let error = Load::open(&unknown, 1, pool(PREDICT_CTR), None).await.unwrap_err().to_string();
+    assert!(error.contains("does not serve no.Service/Method"), "{error}");
     // Without permits the server never answers.
     let hasty = Target { deadline: Some(Duration::from_millis(2)), ..target };
     let answer = Connection::open(&hasty).await.unwrap().call(framed(&[])).await;
