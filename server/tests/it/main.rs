@@ -8,6 +8,7 @@ mod encoded;
 mod harness;
 mod health;
 mod house;
+mod load;
 mod open_inference;
 mod pages;
 mod plain_models;
