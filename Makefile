@@ -63,6 +63,10 @@ ghz: onnxruntime ## Load the server with ghz: SCENARIO=smoke, or all; ADDRESS=ho
 	@[ -n "$(ADDRESS)" ] || cargo build --release --package aibuyer-server --package aibuyer-loadtest
 	@loadtest/ghz/run.sh $(or $(SCENARIO),smoke) $(ADDRESS)
 
+.PHONY: instructions
+instructions: ## Count the instructions of encode, queue, reply ... against the record (RECORD=1 writes it anew)
+	@RECORD=$(RECORD) scripts/instructions.sh
+
 .PHONY: grpcurl
 grpcurl: onnxruntime ## Call the server with grpcurl, by reflection (needs Go)
 	@cargo build --release --package aibuyer-server
