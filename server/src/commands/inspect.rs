@@ -50,9 +50,10 @@ fn describe(folder: &Path, warmed: &Warmed) -> String {
     let list = |tensors: &[TensorInfo]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let _ = writeln!(text, "  inputs    {}", list(&warmed.signature.inputs));
     let _ = writeln!(text, "  outputs   {}", list(&warmed.signature.outputs));
-    let cost = |rows: usize| format!("{rows}: {:.0?}", warmed.cost.estimate(rows));
-    let costs: Vec<String> = [1, 8, 64].map(cost).into();
-    let _ = writeln!(text, "  run time  by rows, {}", costs.join(", "));
+    let _ = writeln!(text, "  device    {}", warmed.placement);
+    let costs: Vec<String> =
+        warmed.cost.measured().map(|(rows, took)| format!("{rows}: {:.1}", took.as_secs_f64() * 1e6)).collect();
+    let _ = writeln!(text, "  run time  µs by rows, {}", costs.join(", "));
     match &verified.kind {
         Kind::Ctr(ctr) => describe_ctr(&mut text, ctr),
         Kind::Plain if warmed.batching == Batching::Rows => {
