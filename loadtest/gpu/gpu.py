@@ -70,10 +70,23 @@ def logit_error(a: float, b: float) -> float:
     return max(0.0, abs(logit[0] - logit[1]) - slack) / max(1.0, abs(logit[0]))
 
 
+def alike(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those whose values have the types of the first: a column of a request has one."""
+    types: dict[str, str] = {}
+    kept = []
+    for example in inputs:
+        names = {"int": "number", "float": "number"}
+        own = {k: names.get(type(v).__name__, type(v).__name__) for k, v in example.items() if v is not None}
+        if all(types.get(k, t) == t for k, t in own.items()):
+            types |= own
+            kept.append(example)
+    return kept
+
+
 def requests(model: Path, count: int) -> dict[str, Any]:
     """A request made of a model's worked examples, over and over, none of them the same in a row."""
     lines = (model / "golden.jsonl").read_text().splitlines()
-    inputs = [json.loads(line)["inputs"] for line in lines]
+    inputs = alike([json.loads(line)["inputs"] for line in lines])
     return {"model": model.parent.name, "candidates": [inputs[i % len(inputs)] for i in range(count)]}
 
 
@@ -192,6 +205,11 @@ def self_test() -> None:
     text = "  device    cpu: no GPU\n  run time  µs by rows, 1: 57.1, 2: 60.0, 64: 861.9\n"
     assert run_times(text) == {1: 57.1, 2: 60.0, 64: 861.9} and device_line(text) == "cpu: no GPU"
     assert rates("model m version 1\n\n   0   4.771 %    2.348 % to  8.273 %  {}\n   1   1.0 %  -\n") == [0.04771, 0.01]
+    assert alike([{"a": 1}, {"a": "x"}, {"a": 2.5, "b": None}, {"b": ["y"]}]) == [
+        {"a": 1},
+        {"a": 2.5, "b": None},
+        {"b": ["y"]},
+    ]
     assert run_times("nothing") == {} and device_line("nothing") == "unknown"
     assert logit_error(0.04771, 0.04771) == 0 and logit_error(0.04771, 0.04772) == 0
     assert logit_error(0.04771, 0.05) > TOLERANCE

@@ -3,7 +3,7 @@
 //! Weights are not shared between a version's sessions here: each holds its copy in the GPU's memory.
 
 use ort::{
-    ep::{ArbitrarilyConfigurableExecutionProvider as _, ArenaExtendStrategy, CUDA, ExecutionProviderDispatch},
+    ep::{ArenaExtendStrategy, CUDA, ExecutionProviderDispatch, cuda::ConvAlgorithmSearch},
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
     session::{self, builder::SessionBuilder},
 };
@@ -27,7 +27,7 @@ pub(super) fn provider(id: u16, memory: usize, graphs: bool) -> ExecutionProvide
         .with_tf32(false)
         .with_cuda_graph(graphs)
         // A heuristic, not the default's benchmark of every convolution on every new shape.
-        .with_arbitrary_config("cudnn_conv_algo_search", "HEURISTIC");
+        .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);
     if memory > 0 {
         provider = provider.with_memory_limit(memory);
     }

@@ -87,7 +87,7 @@ fn inspect_describes_a_model_and_names_what_is_wrong_with_a_broken_one() {
         "ids int64 [batch, 19]",
         "examples reproduced",
         "string_lists or strings",
-        "cpu: ",
+        "  device    cpu: this ONNX Runtime library has no CUDA provider",
         " 32: ",
     ] {
         assert!(out.contains(part), "{part}: {out}");
