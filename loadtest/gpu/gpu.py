@@ -175,7 +175,7 @@ def load(args: argparse.Namespace, env: dict[str, str], model: Path) -> list[dic
     for lanes in (1, 2):
         settings = [f"onnxruntime.device={args.device}", f"batching.lanes={lanes}"]
         with serving(args, env, model.parent.parent, settings) as (grpc, _):
-            words = {"address": grpc, "model": model.parent.name}
+            words = {"address": grpc, "model": model.parent.name, "folder": str(model)}
             command = [args.loadtest, *(word.format(**words) for word in args.loadtest_args.split())]
             done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             results.append({"lanes": lanes, "rc": done.returncode, "output": (done.stdout + done.stderr)[-4000:]})
@@ -231,7 +231,11 @@ def main() -> None:
         "--sizes", type=int, nargs="+", default=[1, 3, 32, 100, 1000], help="candidates of requests to compare"
     )
     parser.add_argument("--loadtest", help="a load generator's binary; left out without one")
-    parser.add_argument("--loadtest-args", default="--address {address} --model {model}", help="its arguments")
+    parser.add_argument(
+        "--loadtest-args",
+        default="closed --address {address} --model {folder} --callers 64 --candidates 32",
+        help="its arguments",
+    )
     parser.add_argument("--patience", type=float, default=120, help="seconds that a server may take to be ready")
     parser.add_argument("--out", type=Path, default=Path("out/gpu"), help="folder of results")
     args = parser.parse_args()

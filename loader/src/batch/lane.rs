@@ -21,12 +21,15 @@ use crate::{
 /// A session and its place among the sessions of its servable.
 pub(super) type Numbered = (usize, Box<dyn Session>);
 
+/// What every lane runs before it takes work, and where it says how that went.
+pub(super) type First = (Arc<Vec<Vec<Tensor>>>, mpsc::Sender<Result<(), RunError>>);
+
 /// Starts a lane. It runs `first`, drops the sender, and works. It ends, and drops a session and `alive` on its
 /// own thread, once the batcher is closed and nothing waits.
 pub(super) fn spawn(
     name: String,
     session: Numbered,
-    first: (Arc<Vec<Vec<Tensor>>>, mpsc::Sender<Result<(), RunError>>),
+    first: First,
     shared: Arc<Shared>,
     alive: Arc<()>,
 ) -> std::io::Result<()> {

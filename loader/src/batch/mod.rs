@@ -282,19 +282,17 @@ impl Batcher {
     }
 }
 
-/// What each lane runs before it takes work.
+/// What each lane runs before it takes work: `largest`, and before it its beginning of each smaller size that may run.
 fn first_runs(largest: Vec<Tensor>, limits: BatchLimits, cost: &CostModel) -> Vec<Vec<Tensor>> {
     let most = largest.first().map_or(0, Tensor::rows);
-    let cut = |rows: usize| -> Vec<Tensor> {
-        let cut = |tensor: &Tensor| {
-            let mut tensor = tensor.clone();
-            tensor.truncate(rows);
-            tensor
-        };
-        largest.iter().map(cut).collect()
-    };
-    let smaller: Vec<usize> = cost.measured().map(|(rows, _)| rows).filter(|r| limits.padded && *r < most).collect();
-    smaller.into_iter().map(cut).chain([largest.clone()]).collect()
+    let mut runs = Vec::new();
+    for (rows, _) in cost.measured().filter(|(rows, _)| limits.padded && *rows < most) {
+        let mut inputs = largest.clone();
+        inputs.iter_mut().for_each(|input| input.truncate(rows));
+        runs.push(inputs);
+    }
+    runs.push(largest);
+    runs
 }
 
 /// What became of a request.

@@ -3,7 +3,7 @@
 //!
 //! Each step takes the one before by value, so an unverified file cannot be opened and a cold session cannot
 //! serve. File contents are read once: what was hashed is what is opened. There are two kinds of models: CTR
-//! models, under a contract ([`ctr`]), and plain ONNX ones ([`plain`]).
+//! models, under a contract (`ctr`), and plain ONNX ones (`plain`).
 
 mod ctr;
 mod files;
