@@ -55,9 +55,14 @@ csv:
 	@[ -n "$(CSV)" ] || { echo "make train needs CSV=<Upworthy exploratory packages>; see examples/train_ctr/README.md"; exit 1; }
 
 .PHONY: bench
-bench: onnxruntime .venv/ready ## Requests/s, latency and CPU beside ONNX Runtime in process and a bare tonic server
+bench: onnxruntime .venv/ready ## Figures beside ONNX Runtime in process and bare tonic, into loadtest/results (about 6 minutes)
 	@[ -e .cache/models/ctr-criteo-shape/1 ] || PYTHONPATH=examples/train_ctr .venv/bin/python loadtest/make_model.py .cache/models
-	@cargo bench --package aibuyer-server --bench limits
+	@loadtest/bench.sh
+
+.PHONY: ghz
+ghz: onnxruntime ## Load the server with ghz: SCENARIO=smoke, or all; ADDRESS=host:port for a running one (needs Go)
+	@[ -n "$(ADDRESS)" ] || cargo build --release --package aibuyer-server --package aibuyer-loadtest
+	@loadtest/ghz/run.sh $(or $(SCENARIO),smoke) $(ADDRESS)
 
 .PHONY: grpcurl
 grpcurl: onnxruntime ## Call the server with grpcurl, by reflection (needs Go)

@@ -5,7 +5,7 @@
 //! Closed loop, client and server on this machine, all rounds interleaved so that they see the same machine.
 //! Only the ratios mean anything on a shared machine.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "limits/echo.rs"]
 mod echo;
@@ -13,9 +13,11 @@ mod echo;
 mod load;
 #[path = "limits/requests.rs"]
 mod requests;
+#[path = "limits/results.rs"]
+mod results;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Barrier},
     thread,
     time::{Duration, Instant},
@@ -27,8 +29,10 @@ use aibuyer_loader::{
     stages::{Fetched, Kind, Places},
 };
 
+use aibuyer_loadtest::requests::Form;
 use load::{Process, Round};
-use requests::{Form, Scenario};
+use requests::Scenario;
+use results::{Results, Row};
 
 const ROUND: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
@@ -36,21 +40,20 @@ const ROUNDS: usize = 5;
 const CEILING_BATCH: usize = 128;
 const LANES: usize = 2;
 
-const fn scenario(model: &'static str, form: Form, candidates: usize, callers: usize) -> Scenario {
-    Scenario { model, form, candidates, callers }
+const fn scenario(model: &'static str, form: Form, candidates: u32, callers: usize) -> Scenario {
+    let context: &[&str] = if matches!(form, Form::Named) { &["week", "test_id"] } else { &[] };
+    Scenario { model, form, context, candidates, callers }
 }
 
 const DEMO: &str = "ctr-upworthy";
 /// Made by `loadtest/make_model.py`: the size of a production DeepFM.
 const LARGE: &str = "ctr-criteo-shape";
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 9] = [
     scenario(DEMO, Form::Named, 1, 1),
     scenario(DEMO, Form::Named, 32, 1),
     scenario(DEMO, Form::Named, 1, 64),
     scenario(DEMO, Form::Named, 32, 64),
-    scenario(DEMO, Form::Streamed, 1, 64),
-    scenario(DEMO, Form::Streamed, 32, 64),
     scenario(LARGE, Form::Encoded, 1, 1),
     scenario(LARGE, Form::Encoded, 32, 1),
     scenario(LARGE, Form::Encoded, 1, 64),
@@ -102,13 +105,6 @@ impl Ceiling {
     }
 }
 
-/// Median, least and most.
-fn cell(mut values: Vec<f64>, digits: usize) -> String {
-    values.sort_by(f64::total_cmp);
-    let (median, least, most) = (values[values.len() / 2], values[0], values[values.len() - 1]);
-    format!("{median:.digits$} ({least:.digits$}–{most:.digits$})")
-}
-
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|a| a == "--echo") {
@@ -126,49 +122,38 @@ fn main() {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let echo = Process::echo("127.0.0.1:18511");
 
-    println!("{ROUNDS} interleaved rounds of {ROUND:?}, {LANES} lanes; median (least–most)\n");
-    println!(
-        "| model, form | rows × callers | requests/s | p50 µs | p99 µs | server CPU µs/request | beyond compute | rows/s ÷ in process | requests/s ÷ bare tonic | RSS MB |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
     let only: Vec<&String> = arguments.iter().skip(1).filter(|a| !a.starts_with('-')).collect();
-    for scenario in SCENARIOS {
-        let name = format!("{}, {:?}, {} × {}", scenario.model, scenario.form, scenario.candidates, scenario.callers);
-        if !only.is_empty() && !only.iter().any(|part| name.contains(*part)) {
-            continue;
-        }
-        let root = folder(scenario.model).parent().unwrap().parent().unwrap().to_owned();
-        let server = Process::server(&library, &root, "127.0.0.1:18510", LANES);
-        load::until_served(&tokio, "127.0.0.1:18510", scenario);
-        let (mut rates, mut p50, mut p99, mut cpu, mut beyond, mut rows, mut bare) =
-            (vec![], vec![], vec![], vec![], vec![], vec![], vec![]);
+    let chosen = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(*part));
+    let mut results = Results::new(LANES, ROUNDS, ROUND);
+    for (n, scenario) in SCENARIOS.into_iter().enumerate().filter(|(_, s)| chosen(&s.to_string())) {
+        eprintln!("{} of {}: {scenario} ...", n + 1, SCENARIOS.len());
+        let (folder, pool) = (folder(scenario.model), scenario.pool(&folder(scenario.model)));
+        let root = folder.parent().and_then(Path::parent).unwrap();
+        let server = Process::server(&library, root, "127.0.0.1:18510", LANES);
+        load::until_served(&tokio, &server, scenario, &pool);
+        let mut row = Row::new(scenario);
         for _ in 0..ROUNDS {
             let top = ceiling.rows_per_second(scenario.model, CEILING_BATCH);
-            let echoed = load::round(&tokio, &echo, scenario.called(), ROUND / 2);
-            let Round { rate, median, tail, cpu_per_request } = load::round(&tokio, &server, scenario, ROUND);
-            let compute = scenario.candidates as f64 * LANES as f64 / top * 1e6;
-            rates.push(rate);
-            p50.push(median);
-            p99.push(tail);
-            cpu.push(cpu_per_request);
-            beyond.push(cpu_per_request - compute);
-            rows.push(rate * scenario.candidates as f64 / top);
-            bare.push(rate / echoed.rate);
+            let bare = load::round(&tokio, &echo, scenario, &pool, ROUND / 2);
+            let Round { rate, median, tail, cpu_per_request } = load::round(&tokio, &server, scenario, &pool, ROUND);
+            let candidates = f64::from(scenario.candidates);
+            row.requests_per_second.push(rate);
+            row.p50_us.push(median);
+            row.p99_us.push(tail);
+            row.server_cpu_us.push(cpu_per_request);
+            row.beyond_compute_us.push(cpu_per_request - candidates * LANES as f64 / top * 1e6);
+            row.over_in_process.push(rate * candidates / top);
+            row.over_bare_tonic.push(rate / bare.rate);
+            row.in_process_rows_per_second.push(top);
+            row.bare_tonic_requests_per_second.push(bare.rate);
         }
-        println!(
-            "| {}, {:?} | {} × {} | {} | {} | {} | {} | {} | {} | {} | {:.0} |",
-            scenario.model,
-            scenario.form,
-            scenario.candidates,
-            scenario.callers,
-            cell(rates, 0),
-            cell(p50, 0),
-            cell(p99, 0),
-            cell(cpu, 0),
-            cell(beyond, 0),
-            cell(rows, 3),
-            cell(bare, 2),
-            server.resident_mb(),
-        );
+        row.resident_mb.push(server.resident_mb());
+        results.add(row);
+    }
+    // Figures of a few scenarios must not stand where those of all are expected.
+    if only.is_empty() {
+        results.write(Path::new("loadtest/results"));
+    } else {
+        print!("{}", results.markdown());
     }
 }

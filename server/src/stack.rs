@@ -70,6 +70,10 @@ pub(crate) fn build(
         .tcp_nodelay(true)
         // Tonic lifts hyper's default; without a bound one connection could hold any number of requests.
         .max_concurrent_streams(1024)
+        // Callers with tight deadlines give up in numbers while the server is busy. h2's bound of 20, against
+        // rapid resets (CVE-2023-44487), would close the connection that they share; as many as may be open at
+        // once still bounds what an attacker can pile up.
+        .http2_max_pending_accept_reset_streams(Some(1024))
         // A 32-candidate request is 2 kB: h2's 64 KiB windows would stall a busy connection.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(8 << 20)

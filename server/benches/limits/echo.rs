@@ -14,10 +14,7 @@ impl CtrService for Echo {
         &self,
         request: Request<pb::PredictCtrRequest>,
     ) -> Result<Response<pb::PredictCtrResponse>, Status> {
-        let rows = request.get_ref().candidates[1].values.as_ref().map_or(0, |v| match v {
-            pb::column::Values::Strings(v) => v.values.len(),
-            _ => 0,
-        });
+        let rows = request.get_ref().candidate_count.unwrap_or_default() as usize;
         let one = pb::CtrPrediction { ctr: Some(0.01), ctr_lower: Some(0.005), ctr_upper: Some(0.02), error: None };
         Ok(Response::new(pb::PredictCtrResponse { predictions: vec![one; rows], ..Default::default() }))
     }

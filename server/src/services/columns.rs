@@ -25,6 +25,11 @@ pub(crate) fn borrow<'a>(group: &str, columns: &'a [pb::Column]) -> Result<Vec<C
     if violations.is_empty() { Ok(borrowed) } else { Err(EncodeError(violations)) }
 }
 
+/// Rows of a column; 0 where it has no values.
+pub(crate) fn rows(column: &pb::Column) -> usize {
+    column.values.as_ref().map_or(0, |values| slice(values).rows())
+}
+
 fn slice(values: &pb::column::Values) -> Values<'_> {
     use pb::column::Values as V;
     match values {

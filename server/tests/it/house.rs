@@ -11,13 +11,17 @@ use serde_json::Value;
 use crate::harness::repository;
 
 /// Each crate and the crates of this workspace that it may use. Anything else is forbidden.
-const MAY_USE: [(&str, &[&str]); 5] = [
+const MAY_USE: [(&str, &[&str]); 6] = [
     ("aibuyer-domain", &[]),
     ("aibuyer-registry", &["aibuyer-domain"]),
     ("aibuyer-loader", &["aibuyer-domain"]),
     ("aibuyer-proto", &[]),
-    ("aibuyer-server", &["aibuyer-domain", "aibuyer-registry", "aibuyer-loader", "aibuyer-proto"]),
+    ("aibuyer-loadtest", &["aibuyer-proto"]),
+    ("aibuyer-server", &["aibuyer-domain", "aibuyer-registry", "aibuyer-loader", "aibuyer-proto", LOADTEST]),
 ];
+
+/// For tests and benchmarks only: it must never travel with the server.
+const LOADTEST: &str = "aibuyer-loadtest";
 
 /// What crates must never need: runtimes, sockets, clocks, randomness; the registry only blocks.
 const MUST_NOT_USE: [(&str, &[&str]); 2] = [
@@ -53,6 +57,7 @@ fn crates_use_only_the_crates_they_may() {
         for dependency in package["dependencies"].as_array().unwrap() {
             let used = dependency["name"].as_str().unwrap();
             assert!(!used.starts_with("aibuyer-") || allowed.contains(&used), "{name} must not use {used}");
+            assert!(used != LOADTEST || dependency["kind"] == "dev", "{name} may use {used} in tests only");
             let banned = MUST_NOT_USE.iter().any(|(crate_, names)| *crate_ == name && names.contains(&used));
             assert!(!banned || dependency["kind"] == "dev", "{name} must not use {used}");
         }

@@ -4,10 +4,12 @@
 
 mod bad_input;
 mod binary;
+mod connections;
 mod encoded;
 mod harness;
 mod health;
 mod house;
+mod load;
 mod open_inference;
 mod pages;
 mod plain_models;

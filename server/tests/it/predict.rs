@@ -107,3 +107,14 @@ async fn a_model_without_variance_gives_no_interval_and_says_so() {
         assert!(p.ctr.is_some() && p.ctr_lower.is_none() && p.ctr_upper.is_none() && p.error.is_none());
     }
 }
+
+#[tokio::test]
+async fn a_priority_is_taken_and_one_that_does_not_exist_is_named() {
+    let server = ready(&repository().join("models"), &[]).await;
+    for priority in [pb::Priority::High, pb::Priority::Low] {
+        let request = pb::PredictCtrRequest { priority: priority.into(), ..two() };
+        assert_eq!(server.predict(request).await.unwrap().predictions.len(), 2);
+    }
+    let error = server.predict(pb::PredictCtrRequest { priority: 7, ..two() }).await.unwrap_err();
+    assert!(error.message().contains("priority: 7 is not a priority: 1 high, 2 normal, 3 low"), "{error}");
+}

@@ -39,21 +39,37 @@ impl Ctr {
     ) -> Result<pb::PredictCtrResponse, Status> {
         let servable = self.servable(request.model.as_ref())?;
         let attempt = Attempt::new(Servable::Ctr(Arc::clone(&servable)), clock.started);
-        let level = level(request.interval_level, &servable)?;
-        let context = columns::borrow("context", &request.context).map_err(|e| status::invalid(&e))?;
-        let columns = columns::borrow("candidates", &request.candidates).map_err(|e| status::invalid(&e))?;
+        let (level, priority) = (level(request.interval_level, &servable)?, priority(request.priority)?);
         let count = request.candidate_count.map(|count| count as usize);
-        let candidates = self.candidates(count.or_else(|| columns.first().map(|c| c.values.rows())))?;
-        let encoded = servable.encoder.encode(&context, &columns, candidates).map_err(|e| status::invalid(&e))?;
-        let mut scored = self.score(servable, clock, encoded).await?;
-        let rejected = std::mem::take(&mut scored.rejected);
-        let (predictions, not_finite) = predictions::by_candidate(candidates, rejected, &scored.scores, level);
+        let count = count.or_else(|| request.candidates.first().map(columns::rows)).unwrap_or(0);
+        if count == 0 {
+            // A column without values says more than that there are no candidates.
+            columns::borrow("candidates", &request.candidates).map_err(|e| status::invalid(&e))?;
+        }
+        let candidates = self.candidates(count)?;
+        let include_timings = request.include_timings;
+        let encoded = {
+            let servable = Arc::clone(&servable);
+            aside(candidates, move || {
+                let context = columns::borrow("context", &request.context)?;
+                let columns = columns::borrow("candidates", &request.candidates)?;
+                servable.encoder.encode(&context, &columns, candidates)
+            })
+        };
+        let encoded = encoded.await.map_err(|e| status::invalid(&e))?;
+        let mut scored = self.score(servable, clock, priority, encoded).await?;
+        let (scored, (predictions, not_finite)) = aside(candidates, move || {
+            let rejected = std::mem::take(&mut scored.rejected);
+            let predictions = predictions::by_candidate(candidates, rejected, &scored.scores, level);
+            (scored, predictions)
+        })
+        .await;
         let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
         Ok(pb::PredictCtrResponse {
             model: Some(model),
             interval_level,
             predictions,
-            timings: request.include_timings.then_some(timings),
+            timings: include_timings.then_some(timings),
         })
     }
 
@@ -66,30 +82,41 @@ impl Ctr {
         let servable = self.servable(request.model.as_ref())?;
         let attempt = Attempt::new(Servable::Ctr(Arc::clone(&servable)), clock.started);
         pinned(request.model.as_ref(), &servable)?;
-        let level = level(request.interval_level, &servable)?;
+        let (level, priority) = (level(request.interval_level, &servable)?, priority(request.priority)?);
         if request.candidate_count == 0 {
             return Err(status::invalid_field("candidate_count", "is required: the number of candidates"));
         }
-        let candidates = self.candidates(Some(request.candidate_count as usize))?;
-        let ids = SplitTensor {
-            context_columns: &request.context_slots,
-            context: &request.context_ids,
-            candidates: &request.candidate_ids,
+        let candidates = self.candidates(request.candidate_count as usize)?;
+        let include_timings = request.include_timings;
+        let encoded = {
+            let servable = Arc::clone(&servable);
+            aside(candidates, move || {
+                let ids = SplitTensor {
+                    context_columns: &request.context_slots,
+                    context: &request.context_ids,
+                    candidates: &request.candidate_ids,
+                };
+                let dense = SplitTensor {
+                    context_columns: &request.context_columns,
+                    context: &request.context_dense,
+                    candidates: &request.candidate_dense,
+                };
+                servable.assembler.assemble(ids, dense, candidates)
+            })
         };
-        let dense = SplitTensor {
-            context_columns: &request.context_columns,
-            context: &request.context_dense,
-            candidates: &request.candidate_dense,
-        };
-        let encoded = servable.assembler.assemble(ids, dense, candidates).map_err(|e| status::invalid(&e))?;
-        let mut scored = self.score(servable, clock, encoded).await?;
-        let rejected = std::mem::take(&mut scored.rejected);
-        let mut reply = predictions::by_column(candidates, rejected, &scored.scores, level);
+        let encoded = encoded.await.map_err(|e| status::invalid(&e))?;
+        let mut scored = self.score(servable, clock, priority, encoded).await?;
+        let (scored, mut reply) = aside(candidates, move || {
+            let rejected = std::mem::take(&mut scored.rejected);
+            let reply = predictions::by_column(candidates, rejected, &scored.scores, level);
+            (scored, reply)
+        })
+        .await;
         let not_finite = predictions::not_finite(&reply);
         let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
         reply.model = Some(model);
         reply.interval_level = interval_level;
-        reply.timings = request.include_timings.then_some(timings);
+        reply.timings = include_timings.then_some(timings);
         Ok(reply)
     }
 
@@ -119,8 +146,7 @@ impl Ctr {
     }
 
     /// How many candidates the request has.
-    fn candidates(&self, count: Option<usize>) -> Result<usize, Status> {
-        let count = count.unwrap_or(0);
+    fn candidates(&self, count: usize) -> Result<usize, Status> {
         if count == 0 {
             let reason =
                 "there are no candidates: send candidate columns, or candidate_count if the context says it all";
@@ -135,14 +161,19 @@ impl Ctr {
     }
 
     /// Runs the rows through the model; an error if there is none because every candidate is bad.
-    async fn score(&self, servable: Arc<CtrServable>, clock: Clock, encoded: Encoded) -> Result<Scored, Status> {
+    async fn score(
+        &self,
+        servable: Arc<CtrServable>,
+        clock: Clock,
+        priority: Priority,
+        encoded: Encoded,
+    ) -> Result<Scored, Status> {
         let Encoded { rows, rejected } = encoded;
         if rows.len == 0 {
             return Err(status::invalid(&EncodeError(rejected.into_iter().map(violation).collect())));
         }
         let now = Instant::now();
-        let scores =
-            servable.score(rows, Priority::Normal, now, clock.deadline).await.map_err(|e| status::from_score(&e))?;
+        let scores = servable.score(rows, priority, now, clock.deadline).await.map_err(|e| status::from_score(&e))?;
         Ok(Scored { servable, clock, encode: now - clock.started, scores, scored: Instant::now(), rejected })
     }
 
@@ -170,6 +201,30 @@ impl Ctr {
             batch_rows: u32::try_from(scores.batch_rows).unwrap_or(u32::MAX),
         };
         (model, scores.outputs.variances.is_some().then(|| level.get()), timings)
+    }
+}
+
+/// Does a request's pure work, on a thread of its own where it is much: the one that speaks gRPC has other
+/// connections to serve.
+async fn aside<T: Send + 'static>(candidates: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    /// From so many candidates on the work takes longer, about a millisecond, than handing it over.
+    const MUCH: usize = 1000;
+    if candidates < MUCH {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// The request's rank.
+fn priority(asked: i32) -> Result<Priority, Status> {
+    match pb::Priority::try_from(asked) {
+        Ok(pb::Priority::Unspecified | pb::Priority::Normal) => Ok(Priority::Normal),
+        Ok(pb::Priority::High) => Ok(Priority::High),
+        Ok(pb::Priority::Low) => Ok(Priority::Low),
+        Err(_) => Err(status::invalid_field("priority", format!("{asked} is not a priority: 1 high, 2 normal, 3 low"))),
     }
 }
 
