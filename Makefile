@@ -27,6 +27,7 @@ test: onnxruntime .venv/ready ## Run all tests, Rust and Python, on the real ONN
 	@cargo test --workspace
 	@echo "Python tests ..."
 	@.venv/bin/python -m pytest -q examples
+	@.venv/bin/python loadtest/gpu/gpu.py --self-test
 
 .PHONY: lint
 lint: .venv/ready ## Check format, lints, docs and the API's .proto files

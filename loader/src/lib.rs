@@ -10,6 +10,7 @@
 //! artifact store), the wire, encoding rules and interval maths (`aibuyer-domain`).
 
 pub mod batch;
+pub mod device;
 mod error;
 #[cfg(test)]
 mod fake;

@@ -12,6 +12,7 @@ use aibuyer_domain::{
 
 use crate::{
     batch::{BatchLimits, Batcher, Request, ScoreError, Scores, queue::Priority},
+    device::Placement,
     error::LoadError,
     requests::Requests,
     stages::{Batching, Kind, Outputs, Places, Warmed},
@@ -38,6 +39,8 @@ pub struct Loaded {
     pub signature: Signature,
     /// Bytes of its files.
     pub bytes: u64,
+    /// Where it runs.
+    pub placement: Placement,
     /// When it was loaded.
     pub loaded_at: SystemTime,
     /// What has become of its requests.
@@ -59,7 +62,7 @@ impl Servable {
     /// # Errors
     /// [`LoadError::Lanes`] when a lane does not start.
     pub fn start(warmed: Warmed, limits: BatchLimits) -> Result<Self, LoadError> {
-        let Warmed { verified, sessions, signature, batching, cost, largest } = warmed;
+        let Warmed { verified, sessions, signature, batching, placement, cost, largest } = warmed;
         let limits = match batching {
             Batching::Rows => limits,
             Batching::None => BatchLimits { max_batch_rows: 1, padded: false, ..limits },
@@ -71,6 +74,7 @@ impl Servable {
             id: verified.id,
             signature,
             bytes: verified.bytes,
+            placement,
             loaded_at,
             requests: Requests::default(),
             batcher,

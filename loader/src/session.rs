@@ -3,7 +3,7 @@
 use aibuyer_domain::model::Signature;
 use prost::bytes::Bytes;
 
-use crate::tensor::Tensor;
+use crate::{device::Placement, tensor::Tensor};
 
 /// A run that failed. The text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +14,11 @@ pub struct RunError(pub String);
 pub trait Session: Send {
     /// Names, types and shapes of the model's inputs and outputs.
     fn signature(&self) -> Signature;
+
+    /// Where it runs.
+    fn placement(&self) -> Placement {
+        Placement::default()
+    }
 
     /// Runs the model on all of its inputs, in the signature's order, and gives all of its outputs likewise.
     ///
@@ -29,4 +34,9 @@ pub trait Runtime: Send + Sync {
     /// # Errors
     /// [`RunError`] when the runtime cannot read the model.
     fn open(&self, model: &Bytes, sessions: usize) -> Result<Vec<Box<dyn Session>>, RunError>;
+
+    /// Where sessions run unless they say otherwise.
+    fn placement(&self) -> Placement {
+        Placement::default()
+    }
 }

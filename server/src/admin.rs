@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aibuyer_loader::serving_map::Serving;
+use aibuyer_loader::{device::Placement, serving_map::Serving};
 use aibuyer_registry::Problems;
 use axum::{
     Router,
@@ -21,6 +21,7 @@ pub(crate) struct Admin {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Readiness,
     pub(crate) problems: Problems,
+    pub(crate) placement: Placement,
     pub(crate) grpc_address: std::net::SocketAddr,
 }
 
@@ -37,7 +38,8 @@ pub(crate) fn router(admin: Admin) -> Router {
 async fn page(State(admin): State<Admin>) -> Html<String> {
     let map = admin.serving.load_full();
     let ready = admin.readiness.look(&map);
-    Html(console::page(&map, &admin.problems.list(), ready, admin.grpc_address, std::time::SystemTime::now()))
+    let (problems, now) = (admin.problems.list(), std::time::SystemTime::now());
+    Html(console::page(&map, &problems, ready, admin.grpc_address, &admin.placement, now))
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use aibuyer_loader::{Manager, ManagerOptions, batch::BatchLimits, serving_map::Serving, session::Runtime};
+use aibuyer_loader::{Manager, serving_map::Serving, session::Runtime};
 use aibuyer_registry::{Directory, ScanError, Watcher};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     admin::{self, Admin},
     config::Config,
+    lanes,
     metrics::Metrics,
     readiness::Readiness,
     reload::Reload,
@@ -68,15 +69,11 @@ impl App {
         let (grpc_listener, grpc_address) = listen("server.grpc_listen", config.grpc_listen).await?;
         let (http_listener, http_address) = listen("server.http_listen", config.http_listen).await?;
 
-        let options = ManagerOptions {
-            lanes: config.lanes,
-            limits: BatchLimits {
-                max_batch_rows: config.max_batch_rows,
-                queue_rows: config.queue_rows,
-                inline: config.inline_limit,
-                padded: false,
-            },
-        };
+        let placement = runtime.placement();
+        let options = lanes::options(config, placement.device);
+        tracing::info!(
+            device = %placement, lanes = options.lanes, max_batch_rows = options.limits.max_batch_rows, "models run here"
+        );
         let manager =
             Manager::start(Arc::new(directory.clone()), runtime, options, scan.desired).map_err(StartError::Threads)?;
         let manager = Arc::new(manager);
@@ -88,7 +85,7 @@ impl App {
         };
 
         let problems = watcher.problems().clone();
-        let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone()));
+        let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement));
         let readiness = Readiness::default();
         let reload = Reload { watcher: Arc::new(watcher), manager, readiness: readiness.clone() };
         let router = |_| stack::build(config, serving.clone(), Arc::clone(&metrics), readiness.clone(), reload.clone());
@@ -99,6 +96,7 @@ impl App {
             metrics,
             readiness: readiness.clone(),
             problems,
+            placement,
             grpc_address,
         });
         let http = tokio::spawn(async move {

@@ -10,6 +10,7 @@ use std::{
 use aibuyer_domain::model::{ModelName, Pick, Version};
 use aibuyer_loader::{
     Loaded, Phase, ServingMap,
+    device::Placement,
     serving_map::{ModelEntry, VersionEntry},
 };
 
@@ -25,15 +26,23 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
 code{background:#8882;padding:.1rem .3rem;border-radius:.2rem}.why{color:#b3261e;overflow-wrap:anywhere}ul{color:#b3261e}main{overflow-x:auto}";
 
 /// The page.
-pub(crate) fn page(map: &ServingMap, problems: &[String], ready: bool, grpc: SocketAddr, now: SystemTime) -> String {
+pub(crate) fn page(
+    map: &ServingMap,
+    problems: &[String],
+    ready: bool,
+    grpc: SocketAddr,
+    device: &Placement,
+    now: SystemTime,
+) -> String {
     let mut body = String::new();
     let (class, word) = if ready { ("ready", "ready") } else { ("failed", "not ready") };
     let _ = write!(
         body,
         "<h1>aibuyer <small>{}</small> <span class=\"chip {class}\">{word}</span></h1>\
          <p>gRPC on <code>{grpc}</code> · <a href=\"/metrics\">metrics</a> · \
-         <a href=\"/healthz/ready\">readiness</a> · <a href=\"/healthz/live\">liveness</a></p>",
+         <a href=\"/healthz/ready\">readiness</a> · <a href=\"/healthz/live\">liveness</a></p><p>Models run on {}</p>",
         env!("CARGO_PKG_VERSION"),
+        escape(&device.to_string()),
     );
     if !problems.is_empty() {
         body.push_str("<p>The registry has problems; what serves keeps serving:<ul>");
@@ -83,7 +92,13 @@ fn row(
         escape(&answers.join(", ")),
     );
     match &entry.servable {
-        Some(servable) => figures(body, servable, now),
+        Some(servable) => {
+            figures(body, servable, now);
+            if !servable.placement.reason.is_empty() {
+                let placement = escape(&servable.placement.to_string());
+                let _ = write!(body, "<tr><td><td><td colspan=7 class=why>Runs on {placement}");
+            }
+        }
         None => body.push_str("<td><td><td><td><td>"),
     }
     if let Phase::Failed(failure) = &entry.phase {

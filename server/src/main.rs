@@ -4,12 +4,14 @@
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
+use aibuyer_loader::session::Runtime as _;
 use aibuyer_server::{
     commands::{
         inspect, predict,
         serve::{self, AnyError},
     },
     config::{self, Config, Raw, Sources},
+    lanes,
 };
 use clap::{Parser, Subcommand};
 
@@ -89,7 +91,8 @@ fn run(cli: Cli) -> Result<(), AnyError> {
         }
         Command::Inspect { folder } => {
             let runtime = serve::runtime(&config)?;
-            print!("{}", inspect::run(&folder, &runtime, config.max_batch_rows)?);
+            let options = lanes::options(&config, runtime.placement().device);
+            print!("{}", inspect::run(&folder, &runtime, options.limits.max_batch_rows)?);
             Ok(())
         }
     }

@@ -11,6 +11,7 @@ use std::{
 
 use aibuyer_loader::{
     Loaded, Phase,
+    device::Placement,
     requests::{BOUNDS, Histogram as Stage, STAGES},
     serving_map::{Serving, VersionEntry},
 };
@@ -39,7 +40,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(serving: Serving, problems: Problems) -> Self {
+    pub(crate) fn new(serving: Serving, problems: Problems, placement: &Placement) -> Self {
         let mut registry = Registry::default();
         let calls: Family<_, Histogram> = Family::new_with_constructor(|| Histogram::new(SECONDS));
         registry.register(
@@ -47,7 +48,7 @@ impl Metrics {
             "Time from a call's arrival to its answer, by method and gRPC code",
             calls.clone(),
         );
-        registry.register_collector(Box::new(Models { serving, problems }));
+        registry.register_collector(Box::new(Models { serving, problems, device: placement.clone() }));
         Self { registry: Mutex::new(registry), calls }
     }
 
@@ -71,9 +72,15 @@ impl Metrics {
 struct Models {
     serving: Serving,
     problems: Problems,
+    device: Placement,
 }
 
 type Labels = Vec<(&'static str, String)>;
+
+/// A placement as labels.
+fn labels_of(placement: &Placement) -> Labels {
+    vec![("device", placement.device.to_string()), ("reason", placement.reason.clone())]
+}
 
 impl Collector for Models {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
@@ -86,6 +93,8 @@ impl Collector for Models {
             None,
             kind,
         )?)?;
+        let device = std::iter::once((labels_of(&self.device), 1));
+        gauges(&mut encoder, "aibuyer_device", "1, for where models run, and why there", device)?;
         let map = self.serving.load();
         let versions: Vec<(Labels, &VersionEntry)> = map
             .models
@@ -107,6 +116,16 @@ impl Collector for Models {
 
         let ready: Vec<(&Labels, &Loaded)> =
             versions.iter().filter_map(|(labels, entry)| Some((labels, entry.servable.as_deref()?))).collect();
+        let devices = ready.iter().map(|(labels, s)| {
+            let graphs = with(labels, "cuda_graphs", &s.placement.graphs.to_string());
+            ([graphs, labels_of(&s.placement)].concat(), 1)
+        });
+        gauges(
+            &mut encoder,
+            "aibuyer_model_device",
+            "1, for where a model version runs, and why there and so",
+            devices,
+        )?;
         let bytes = ready.iter().map(|(labels, s)| ((*labels).clone(), s.bytes));
         gauges(&mut encoder, "aibuyer_model_file_bytes", "Size of a model version's files", bytes)?;
         let waiting = ready.iter().map(|(labels, s)| ((*labels).clone(), s.batcher().waiting_rows() as u64));

@@ -71,6 +71,11 @@ impl CostModel {
         best.filter(|(_, nanos)| *nanos < cost(rows)).map_or(rows, |(b, _)| b)
     }
 
+    /// Every measured size, ascending, and what one run of it is predicted to take.
+    pub fn measured(&self) -> impl Iterator<Item = (usize, Duration)> {
+        self.buckets.iter().map(|b| (b.rows, duration(b.nanos)))
+    }
+
     /// Takes note of a run.
     pub fn learn(&mut self, rows: usize, took: Duration) {
         let estimate = self.nanos(rows).max(1.0);

@@ -21,31 +21,36 @@ use crate::{
 /// A session and its place among the sessions of its servable.
 pub(super) type Numbered = (usize, Box<dyn Session>);
 
+/// What every lane runs before it takes work, and where it says how that went.
+pub(super) type First = (Arc<Vec<Vec<Tensor>>>, mpsc::Sender<Result<(), RunError>>);
+
 /// Starts a lane. It runs `first`, drops the sender, and works. It ends, and drops a session and `alive` on its
 /// own thread, once the batcher is closed and nothing waits.
 pub(super) fn spawn(
     name: String,
     session: Numbered,
-    first: (Arc<Vec<Tensor>>, mpsc::Sender<Result<(), RunError>>),
+    first: First,
     shared: Arc<Shared>,
     alive: Arc<()>,
 ) -> std::io::Result<()> {
     thread::Builder::new().name(name).spawn(move || {
-        let (mut session, (inputs, warm)) = (session, first);
-        let result = run(session.1.as_mut(), &inputs).map(|_| ());
+        let (mut session, (runs, warm)) = (session, first);
+        let place = session.0;
+        let result = runs.iter().try_for_each(|inputs| run(session.1.as_mut(), inputs).map(|_| ()));
         let failed = result.is_err();
         shared.state().idle.push(session);
         // Nobody listens only when another lane failed before.
         let _ = warm.send(result);
-        drop((inputs, warm));
+        drop((runs, warm));
         if failed {
             return;
         }
-        let mut lane = Lane { shared, inputs: Vec::new() };
+        let own = shared.limits.inline.is_zero().then_some(place);
+        let mut lane = Lane { shared, own, inputs: Vec::new() };
         while let Some((session, batch)) = lane.next() {
             lane.run(session, &batch);
         }
-        let session = lane.shared.state().idle.pop();
+        let session = lane.shared.state().take(lane.own);
         // A session's memory takes milliseconds to free: not under the lock.
         drop(session);
         drop(lane);
@@ -56,6 +61,8 @@ pub(super) fn spawn(
 
 struct Lane {
     shared: Arc<Shared>,
+    /// The place of the one session that it runs; any where callers borrow them.
+    own: Option<usize>,
     /// The inputs of a batch of several parts; reused.
     inputs: Vec<Tensor>,
 }
@@ -66,7 +73,7 @@ impl Lane {
         let mut state = self.shared.state();
         loop {
             let (now, mut dropped) = (Instant::now(), Dropped::default());
-            let todo = state.next(now, &mut dropped);
+            let todo = state.next(self.own, now, &mut dropped);
             if let Todo::Run(..) = &todo {
                 self.shared.wake(&mut state);
             }
@@ -136,9 +143,17 @@ enum Todo {
 }
 
 impl State {
-    fn next(&mut self, now: Instant, dropped: &mut Dropped<Part>) -> Todo {
+    /// An idle session, or the one of a place.
+    fn take(&mut self, place: Option<usize>) -> Option<Numbered> {
+        match place {
+            None => self.idle.pop(),
+            Some(place) => self.idle.iter().position(|s| s.0 == place).map(|i| self.idle.swap_remove(i)),
+        }
+    }
+
+    fn next(&mut self, own: Option<usize>, now: Instant, dropped: &mut Dropped<Part>) -> Todo {
         // None idle: a caller has borrowed one, and calls when it is done.
-        let Some(session) = self.idle.pop() else { return Todo::Wait(None) };
+        let Some(session) = self.take(own) else { return Todo::Wait(None) };
         let wait = match self.scheduler.poll(now, dropped) {
             Poll::Run(batch) => {
                 self.scheduler.started(session.0, batch.iter().map(Part::rows).sum(), now);

@@ -44,7 +44,8 @@ pub struct BatchLimits {
     pub max_batch_rows: usize,
     /// Rows that may wait.
     pub queue_rows: usize,
-    /// A run that is predicted to take no longer than this may be made on the caller's thread.
+    /// A run that is predicted to take no longer than this may be made on the caller's thread. Zero: each session
+    /// stays on one lane, as CUDA graphs want it, which belong to the thread that recorded them.
     pub inline: Duration,
     /// Whether only batches of a size that was measured run, smaller ones padded: what a GPU wants.
     pub padded: bool,
@@ -140,8 +141,8 @@ impl Batcher {
     /// Starts one lane for each session. `name` names the threads, `cost` is what runs have been measured to
     /// take.
     ///
-    /// Returns once every lane has run `first`, whose outputs nobody sees: a thread's first run pays for its
-    /// memory, and no caller should.
+    /// Returns once every lane has run `first`, and where batches are padded its beginning of each measured size;
+    /// nobody sees the outputs: a thread's first run pays for its memory, and no caller should.
     ///
     /// # Errors
     /// When the operating system gives no more threads, or a first run fails.
@@ -152,11 +153,11 @@ impl Batcher {
         first: Vec<Tensor>,
         cost: CostModel,
     ) -> Result<Self, BatcherError> {
+        let first = Arc::new(first_runs(first, limits, &cost));
         let scheduler = Scheduler::new(sessions.len(), limits, cost, Instant::now());
         let state = State { scheduler, idle: Vec::new(), parked: 0, called: 0, closed: false };
         let shared = Shared { state: Mutex::new(state), call: Condvar::new(), limits, counters: Counters::default() };
         let batcher = Self { shared: Arc::new(shared), alive: Arc::new(()) };
-        let first = Arc::new(first);
         let (warm, warmed) = mpsc::channel();
         for session in sessions.into_iter().enumerate() {
             let first = (Arc::clone(&first), warm.clone());
@@ -279,6 +280,19 @@ impl Batcher {
     pub fn lanes(&self) -> std::sync::Weak<()> {
         Arc::downgrade(&self.alive)
     }
+}
+
+/// What each lane runs before it takes work: `largest`, and before it its beginning of each smaller size that may run.
+fn first_runs(largest: Vec<Tensor>, limits: BatchLimits, cost: &CostModel) -> Vec<Vec<Tensor>> {
+    let most = largest.first().map_or(0, Tensor::rows);
+    let mut runs = Vec::new();
+    for (rows, _) in cost.measured().filter(|(rows, _)| limits.padded && *rows < most) {
+        let mut inputs = largest.clone();
+        inputs.iter_mut().for_each(|input| input.truncate(rows));
+        runs.push(inputs);
+    }
+    runs.push(largest);
+    runs
 }
 
 /// What became of a request.

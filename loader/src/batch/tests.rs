@@ -246,6 +246,59 @@ fn padded_batches_run_at_bucket_sizes_and_nobody_sees_the_padding() {
     assert_eq!(ran.try_iter().collect::<Vec<_>>(), [1, 4]);
 }
 
+/// Runs on the thread of its first run alone, as what CUDA records does.
+#[derive(Default)]
+struct Homebody {
+    session: FakeSession,
+    home: Option<std::thread::ThreadId>,
+}
+
+impl Session for Homebody {
+    fn signature(&self) -> aibuyer_domain::model::Signature {
+        self.session.signature()
+    }
+
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        let here = std::thread::current().id();
+        if *self.home.get_or_insert(here) != here {
+            return Err(RunError("away from home".to_owned()));
+        }
+        self.session.run(inputs)
+    }
+}
+
+#[test]
+fn without_runs_on_callers_threads_each_session_stays_on_its_lane() {
+    let sessions = (0..3).map(|_| Box::new(Homebody::default()) as Box<dyn Session>).collect();
+    let limits = BatchLimits { padded: true, ..LIMITS };
+    let batcher = Batcher::start("home", sessions, limits, rows(&[0; 8]), cost()).unwrap();
+    let requests: Vec<Vec<i64>> = (0..200).map(|i| (i..i + 1 + i % 20).collect()).collect();
+    runtime().block_on(async {
+        let mut calls: Vec<_> =
+            requests.iter().map(|ids| Box::pin(batcher.score(request(ids, soon()), Instant::now()))).collect();
+        let mut early = Vec::new();
+        for call in &mut calls {
+            early.push(tokio::time::timeout(Duration::ZERO, call).await.ok());
+        }
+        for ((call, early), wanted) in calls.into_iter().zip(early).zip(&requests) {
+            let result = match early {
+                Some(result) => result,
+                None => call.await,
+            };
+            assert_eq!(&ids(&result.unwrap()), wanted);
+        }
+    });
+}
+
+#[test]
+fn where_batches_are_padded_a_lane_has_run_every_size_before_it_takes_work() {
+    let (sizes, ran) = mpsc::channel();
+    let session = Box::new(FakeSession { gate: None, sizes: Some(sizes) });
+    let limits = BatchLimits { padded: true, ..LIMITS };
+    let _batcher = Batcher::start("fake", vec![session], limits, rows(&[0; 8]), cost()).unwrap();
+    assert_eq!(ran.try_iter().collect::<Vec<_>>(), [1, 2, 4, 8]);
+}
+
 #[test]
 fn what_would_be_late_is_refused_at_once_and_what_was_computed_in_vain_is_counted() {
     let slow = CostModel::new(&[(1, Duration::from_secs(1)), (8, Duration::from_secs(8))]).unwrap();

@@ -1,4 +1,5 @@
-//! Sessions of ONNX Runtime on the CPU: one thread each, no spinning, no thread pool of their own.
+//! ONNX Runtime in this process, and its sessions on the CPU: one thread each, no spinning, no thread pool of their
+//! own.
 
 use std::{path::Path, sync::Arc};
 
@@ -6,13 +7,21 @@ use aibuyer_domain::model::{Signature, TensorInfo};
 use ort::{
     environment::Environment,
     logging::LogLevel,
-    session::{self, SessionInputValue, builder::GraphOptimizationLevel},
-    value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType},
+    session::{
+        self, SessionInputValue,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
+    value::{Outlet, TensorElementType, TensorRef, TensorValueTypeMarker, Value, ValueType},
 };
 use prost::bytes::Bytes;
 
-use super::weights::{self, Weight};
+use super::{
+    cuda,
+    device::{self, DeviceError, DeviceOptions},
+    weights::{self, Weight},
+};
 use crate::{
+    device::{Device, DeviceChoice, Placement},
     session::{RunError, Runtime, Session},
     tensor::{Elements, Tensor, each},
 };
@@ -21,6 +30,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct OnnxRuntime {
     environment: Environment,
+    options: DeviceOptions,
+    placement: Placement,
 }
 
 /// The shared library was found but cannot be used.
@@ -55,38 +66,73 @@ impl OnnxRuntime {
             .build()
             .map_err(|e| fail(e.to_string()))?;
         environment.set_log_level(LogLevel::Warning);
-        Ok(Self { environment })
+        Ok(Self { environment, options: DeviceOptions::default(), placement: Placement::default() })
+    }
+
+    /// Opens sessions on another device than the CPU from now on, after a try with a small one.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when a GPU was asked for by name and cannot be used.
+    pub fn with_device(mut self, options: DeviceOptions) -> Result<Self, DeviceError> {
+        self.placement = device::resolve(options.choice, |id| device::probe(&self.environment, id, &options))?;
+        self.options = options;
+        Ok(self)
     }
 }
 
 impl Runtime for OnnxRuntime {
     fn open(&self, model: &Bytes, sessions: usize) -> Result<Vec<Box<dyn Session>>, RunError> {
-        let open = || -> ort::Result<Vec<Box<dyn Session>>> {
+        let on_cpu = |reason: String| -> ort::Result<Vec<Box<dyn Session>>> {
             let weights = weights::large(model)?;
-            (0..sessions).map(|_| Ok(Box::new(self.session(model, &weights)?) as Box<dyn Session>)).collect()
+            let placement = Placement { reason, ..Placement::default() };
+            let one = |_| Ok(Box::new(self.session(model, &weights, placement.clone())?) as Box<dyn Session>);
+            (0..sessions).map(one).collect()
         };
-        open().map_err(|e| RunError(e.to_string()))
+        let opened = match self.placement.device {
+            Device::Cpu => on_cpu(String::new()),
+            Device::Cuda(id) => match cuda::open(&|| self.builder(), model, id, &self.options, sessions) {
+                Err(error) if self.options.choice == DeviceChoice::Auto => {
+                    tracing::warn!(device = %self.placement.device, %error, "this model runs on the CPU");
+                    on_cpu(format!("{} cannot run this model: {error}", self.placement.device))
+                }
+                opened => opened,
+            },
+        };
+        opened.map_err(|e| RunError(e.to_string()))
+    }
+
+    fn placement(&self) -> Placement {
+        self.placement.clone()
     }
 }
 
 impl OnnxRuntime {
-    fn session(&self, model: &Bytes, weights: &[Weight]) -> ort::Result<OnnxSession> {
+    /// Of a session with neither threads nor providers of its own.
+    pub(super) fn builder(&self) -> ort::Result<SessionBuilder> {
         // N sessions of one thread beat one session of N threads from 32 rows on, and a spinning pool would
         // steal the lanes' own cores.
-        let mut builder = session::Session::builder(&self.environment)?
+        Ok(session::Session::builder(&self.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(1)?
             .with_inter_threads(1)?
-            .with_intra_op_spinning(false)?;
+            .with_intra_op_spinning(false)?)
+    }
+
+    fn session(&self, model: &Bytes, weights: &[Weight], placement: Placement) -> ort::Result<OnnxSession> {
+        let mut builder = self.builder()?;
         for (name, value) in weights {
             builder = builder.with_initializer(name, Arc::clone(value))?;
         }
         let session = builder.commit_from_memory(model)?;
-        let signature = Signature {
-            inputs: session.inputs().iter().map(info).collect(),
-            outputs: session.outputs().iter().map(info).collect(),
-        };
-        Ok(OnnxSession { session, signature, _weights: weights.to_vec() })
+        let signature = signature(&session);
+        Ok(OnnxSession { session, signature, placement, _weights: weights.to_vec() })
+    }
+}
+
+pub(super) fn signature(session: &session::Session) -> Signature {
+    Signature {
+        inputs: session.inputs().iter().map(info).collect(),
+        outputs: session.outputs().iter().map(info).collect(),
     }
 }
 
@@ -98,28 +144,33 @@ fn info(outlet: &Outlet) -> TensorInfo {
     TensorInfo { name: outlet.name().to_owned(), dtype, shape }
 }
 
-/// A type's name as ONNX and numpy spell it.
+/// Types that tensors may have, and their names as ONNX and numpy spell them.
+const TYPES: [(TensorElementType, &str); 11] = [
+    (TensorElementType::Bool, "bool"),
+    (TensorElementType::Uint8, "uint8"),
+    (TensorElementType::Int8, "int8"),
+    (TensorElementType::Uint16, "uint16"),
+    (TensorElementType::Int16, "int16"),
+    (TensorElementType::Uint32, "uint32"),
+    (TensorElementType::Int32, "int32"),
+    (TensorElementType::Uint64, "uint64"),
+    (TensorElementType::Int64, "int64"),
+    (TensorElementType::Float32, "float32"),
+    (TensorElementType::Float64, "float64"),
+];
+
 fn dtype(ty: TensorElementType) -> String {
-    let name = match ty {
-        TensorElementType::Bool => "bool",
-        TensorElementType::Uint8 => "uint8",
-        TensorElementType::Int8 => "int8",
-        TensorElementType::Uint16 => "uint16",
-        TensorElementType::Int16 => "int16",
-        TensorElementType::Uint32 => "uint32",
-        TensorElementType::Int32 => "int32",
-        TensorElementType::Uint64 => "uint64",
-        TensorElementType::Int64 => "int64",
-        TensorElementType::Float32 => "float32",
-        TensorElementType::Float64 => "float64",
-        other => return other.to_string(),
-    };
-    name.to_owned()
+    TYPES.iter().find(|(t, _)| *t == ty).map_or_else(|| ty.to_string(), |(_, name)| (*name).to_owned())
+}
+
+pub(super) fn element_type(dtype: &str) -> Option<TensorElementType> {
+    TYPES.iter().find(|(_, name)| *name == dtype).map(|(ty, _)| *ty)
 }
 
 struct OnnxSession {
     session: session::Session,
     signature: Signature,
+    placement: Placement,
     /// Dropped after the session that uses them.
     _weights: Vec<Weight>,
 }
@@ -133,12 +184,12 @@ impl OnnxSession {
     }
 }
 
-fn value(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+pub(super) fn value(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
     let shape = tensor.shape.as_slice();
     each!(&tensor.elements, values => Ok(TensorRef::from_array_view((shape, values.as_slice()))?.into()))
 }
 
-fn tensor(value: &DynValue) -> ort::Result<Tensor> {
+pub(super) fn tensor<T: TensorValueTypeMarker + ?Sized>(value: &Value<T>) -> ort::Result<Tensor> {
     macro_rules! read {
         ($variant:ident) => {{
             let (shape, values) = value.try_extract_tensor()?;
@@ -167,6 +218,10 @@ fn tensor(value: &DynValue) -> ort::Result<Tensor> {
 impl Session for OnnxSession {
     fn signature(&self) -> Signature {
         self.signature.clone()
+    }
+
+    fn placement(&self) -> Placement {
+        self.placement.clone()
     }
 
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {

@@ -3,7 +3,7 @@
 //!
 //! Each step takes the one before by value, so an unverified file cannot be opened and a cold session cannot
 //! serve. File contents are read once: what was hashed is what is opened. There are two kinds of models: CTR
-//! models, under a contract ([`ctr`]), and plain ONNX ones ([`plain`]).
+//! models, under a contract (`ctr`), and plain ONNX ones (`plain`).
 
 mod ctr;
 mod files;
@@ -19,6 +19,7 @@ use prost::bytes::Bytes;
 
 use crate::{
     batch::cost::CostModel,
+    device::Placement,
     error::LoadError,
     session::{Runtime, Session},
     tensor::Tensor,
@@ -84,6 +85,8 @@ pub struct Warmed {
     pub signature: Signature,
     /// Whether requests may share a run.
     pub batching: Batching,
+    /// Where the sessions run.
+    pub placement: Placement,
     /// Measured at every power of two up to the largest batch.
     pub cost: CostModel,
     /// Inputs of the largest batch.
@@ -196,7 +199,8 @@ impl Opened {
         let cost = CostModel::new(&measured).ok_or_else(|| fail("any batch", "nothing was measured"))?;
         let largest = inputs(most);
         let Self { verified, sessions } = self;
-        Ok(Warmed { verified, sessions, signature, batching, cost, largest })
+        let placement = sessions.first().map_or_else(Placement::default, |session| session.placement());
+        Ok(Warmed { verified, sessions, signature, batching, placement, cost, largest })
     }
 }
 

@@ -8,6 +8,7 @@ use aibuyer_domain::{
 };
 use aibuyer_loader::{
     LoadError,
+    device::Placement,
     session::Runtime,
     stages::{Batching, CtrFiles, Fetched, Kind, Warmed},
 };
@@ -27,7 +28,14 @@ pub fn run(folder: &Path, runtime: &dyn Runtime, max_batch_rows: usize) -> Resul
         LoadError::Read { file, .. } if file == "MLmodel" => format!("{}: {e} Else {hint}", folder.display()),
         e => format!("{}: the {} check failed: {e}", folder.display(), e.check()),
     })?;
-    Ok(describe(&folder, &warmed))
+    let asked = runtime.placement();
+    // A session that runs where sessions do has no reason of its own.
+    let placement = if asked.device == warmed.placement.device && warmed.placement.reason.is_empty() {
+        Placement { graphs: warmed.placement.graphs, ..asked }
+    } else {
+        warmed.placement.clone()
+    };
+    Ok(describe(&folder, &warmed, &placement))
 }
 
 /// Name and version from the last two components of the path; version 1 of the last one if it is no number.
@@ -42,7 +50,7 @@ fn id_of(folder: &Path) -> Result<ServableId, AnyError> {
     })
 }
 
-fn describe(folder: &Path, warmed: &Warmed) -> String {
+fn describe(folder: &Path, warmed: &Warmed, placement: &Placement) -> String {
     let verified = &warmed.verified;
     let mut text = String::new();
     let _ = writeln!(text, "{} version {} in {}", verified.id.name, verified.id.version, folder.display());
@@ -50,9 +58,10 @@ fn describe(folder: &Path, warmed: &Warmed) -> String {
     let list = |tensors: &[TensorInfo]| tensors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let _ = writeln!(text, "  inputs    {}", list(&warmed.signature.inputs));
     let _ = writeln!(text, "  outputs   {}", list(&warmed.signature.outputs));
-    let cost = |rows: usize| format!("{rows}: {:.0?}", warmed.cost.estimate(rows));
-    let costs: Vec<String> = [1, 8, 64].map(cost).into();
-    let _ = writeln!(text, "  run time  by rows, {}", costs.join(", "));
+    let _ = writeln!(text, "  device    {placement}");
+    let costs: Vec<String> =
+        warmed.cost.measured().map(|(rows, took)| format!("{rows}: {:.1}", took.as_secs_f64() * 1e6)).collect();
+    let _ = writeln!(text, "  run time  µs by rows, {}", costs.join(", "));
     match &verified.kind {
         Kind::Ctr(ctr) => describe_ctr(&mut text, ctr),
         Kind::Plain if warmed.batching == Batching::Rows => {

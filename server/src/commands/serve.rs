@@ -18,14 +18,14 @@ pub type AnyError = Box<dyn std::error::Error + Send + Sync>;
 /// Loads ONNX Runtime as configured.
 ///
 /// # Errors
-/// When the library is nowhere, or is not one.
+/// When the library is nowhere, or is not one, or the GPU that was asked for cannot be used.
 pub fn runtime(config: &Config) -> Result<OnnxRuntime, AnyError> {
     let environment = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
     let binary = env::current_exe().ok();
     let library = onnx::find(config.onnxruntime_library.as_deref(), environment.as_deref(), binary.as_deref())?;
     let runtime = OnnxRuntime::start(&library)?;
     tracing::info!(library = %library.display(), "ONNX Runtime loaded");
-    Ok(runtime)
+    Ok(runtime.with_device(config.device)?)
 }
 
 /// Starts the log on standard error.
@@ -50,7 +50,7 @@ pub async fn run(config: &Config) -> Result<(), AnyError> {
     let app = App::start(config, Arc::new(runtime)).await?;
     tracing::info!(
         grpc = %app.grpc_address, http = %app.http_address, models = %config.registry_path.display(),
-        lanes = config.lanes, "listening"
+        "listening"
     );
     let mut ready = false;
     let signal = loop {

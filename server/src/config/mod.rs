@@ -95,6 +95,8 @@ pub fn render(raw: &Raw) -> String {
 mod tests {
     use std::time::Duration;
 
+    use aibuyer_loader::device::{CudaRun, DeviceChoice};
+
     use super::*;
 
     fn config(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<Config, ConfigError> {
@@ -107,9 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_valid_and_zero_lanes_means_the_cores() {
+    fn defaults_are_valid() {
         let config = config("", &[], &[]).unwrap();
-        assert_eq!((config.lanes, config.max_candidates), (4, 10_000));
+        assert_eq!((config.cores, config.lanes, config.max_candidates), (4, 0, 10_000));
+        assert_eq!((config.device.choice, config.device.run), (DeviceChoice::Auto, CudaRun::Graphs));
         assert_eq!(config.onnxruntime_library, None);
     }
 
@@ -168,6 +171,10 @@ mod tests {
             ("limits.max_candidates", "16385", "at most batching.queue_rows, which is 16384"),
             ("registry.poll_interval", "5ms", "at least 100ms"),
             ("limits.default_deadline", "10", "duration such as"),
+            ("onnxruntime.device", "gpu", "such as \"cuda:0\""),
+            ("onnxruntime.device", "0", "a string"),
+            ("onnxruntime.device_memory", "-1", "whole number from 0 up"),
+            ("onnxruntime.cuda_run", "fast", "one of graphs, bound, plain"),
             ("log.level", "loud", "one of error, warn"),
             ("registry.path", "3", "a string"),
         ] {

@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 19] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
@@ -50,14 +50,32 @@ pub const SETTINGS: [Setting; 16] = [
                download in .cache/onnxruntime.",
     },
     Setting {
+        key: "onnxruntime.device",
+        default: "\"auto\"",
+        help: "Where models run: cpu; cuda:N, GPU number N or no start; auto: cuda:0 where it can be used, else the\n\
+               CPU, and the log, the status page and the metric aibuyer_device say why.",
+    },
+    Setting {
+        key: "onnxruntime.device_memory",
+        default: "0",
+        help: "Bytes of a GPU's memory that each session's arena may take; weights are not counted. 0: no limit.",
+    },
+    Setting {
+        key: "onnxruntime.cuda_run",
+        default: "\"graphs\"",
+        help: "How a GPU runs a batch. graphs: as a recorded CUDA graph, where the model allows it, else bound.\n\
+               bound: with buffers kept for each batch size. plain: with neither.",
+    },
+    Setting {
         key: "batching.lanes",
         default: "0",
-        help: "Sessions of each model version, each with a thread of its own. 0: one for each core.",
+        help: "Sessions of each model version, each with a thread of its own. 0: one for each core; on a GPU two, so\n\
+               that one copies while the other computes.",
     },
     Setting {
         key: "batching.max_batch_rows",
-        default: "64",
-        help: "Largest batch, in rows (candidates); 1 to 65536. On a CPU more than 64 gains little.",
+        default: "0",
+        help: "Largest batch, in rows (candidates); up to 65536. 0: 64, beyond which a CPU gains little; on a GPU 4096.",
     },
     Setting {
         key: "batching.queue_rows",
@@ -68,7 +86,7 @@ pub const SETTINGS: [Setting; 16] = [
         key: "batching.inline_limit",
         default: "\"200us\"",
         help: "A request that finds an idle lane, with no other near, and takes no longer than this by prediction\n\
-               runs on the thread that received it: no other thread has to wake. \"0s\": never.",
+               runs on the thread that received it: no other thread has to wake. \"0s\": never, as always on a GPU.",
     },
     Setting {
         key: "limits.max_candidates",

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use aibuyer_loader::{device::CudaRun, onnx::DeviceOptions};
 use toml::Value;
 
 use super::{ConfigError, Raw};
@@ -23,9 +24,13 @@ pub struct Config {
     pub poll_interval: Duration,
     /// ONNX Runtime's shared library, if configured.
     pub onnxruntime_library: Option<PathBuf>,
-    /// Sessions of each model version.
+    /// Where models run.
+    pub device: DeviceOptions,
+    /// Cores of this machine.
+    pub cores: usize,
+    /// Sessions of each model version; 0: as fits the device.
     pub lanes: usize,
-    /// Largest batch, in rows.
+    /// Largest batch, in rows; 0: as fits the device.
     pub max_batch_rows: usize,
     /// Rows that may wait for each model version.
     pub queue_rows: usize,
@@ -44,13 +49,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks every setting. `cores` is what 0 lanes or threads mean.
+    /// Checks every setting. `cores` is what 0 threads mean.
     ///
     /// # Errors
     /// [`ConfigError::Value`] names the setting, where it was set, and what it needs.
     pub fn new(raw: &Raw, cores: usize) -> Result<Self, ConfigError> {
         let r = Reader { raw };
-        let lanes = r.integer("batching.lanes", 0, 256)?;
         let queue_rows = r.integer("batching.queue_rows", 1, 100_000_000)?;
         let library = r.text("onnxruntime.library")?;
         let grpc_threads = r.integer("server.grpc_threads", 0, 256)?;
@@ -62,8 +66,18 @@ impl Config {
             registry_path: r.text("registry.path")?.into(),
             poll_interval: r.duration("registry.poll_interval", Duration::from_millis(100))?,
             onnxruntime_library: (!library.is_empty()).then(|| library.into()),
-            lanes: if lanes == 0 { cores } else { lanes },
-            max_batch_rows: r.integer("batching.max_batch_rows", 1, 65_536)?,
+            device: DeviceOptions {
+                choice: r.text("onnxruntime.device")?.parse().map_err(|e: String| r.fail("onnxruntime.device", &e))?,
+                memory: r.integer("onnxruntime.device_memory", 0, usize::MAX)?,
+                run: match r.one_of("onnxruntime.cuda_run", &["graphs", "bound", "plain"])?.as_str() {
+                    "bound" => CudaRun::Bound,
+                    "plain" => CudaRun::Plain,
+                    _ => CudaRun::Graphs,
+                },
+            },
+            cores,
+            lanes: r.integer("batching.lanes", 0, 256)?,
+            max_batch_rows: r.integer("batching.max_batch_rows", 0, 65_536)?,
             queue_rows,
             inline_limit: r.duration("batching.inline_limit", Duration::ZERO)?,
             max_candidates: {

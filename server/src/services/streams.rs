@@ -192,7 +192,11 @@ mod tests {
     }
 
     fn open(order: Order) -> Case {
-        let metrics = Arc::new(Metrics::new(Serving::default(), Problems::default()));
+        let metrics = Arc::new(Metrics::new(
+            Serving::default(),
+            Problems::default(),
+            &aibuyer_loader::device::Placement::default(),
+        ));
         let readiness = Readiness::default();
         let streams = Streams { metrics, readiness: readiness.clone(), max_message_bytes: 1 };
         let (ask, requests) = mpsc::channel(1);

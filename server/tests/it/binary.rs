@@ -60,6 +60,18 @@ fn a_library_that_is_missing_or_wrong_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
+fn a_gpu_that_was_asked_for_and_is_not_there_is_told_at_the_start() {
+    for command in [&["serve"][..], &["inspect", "models/ctr-upworthy/1"]] {
+        let (ok, _, err) = text(&aibuyer(command).env("AIBUYER_ONNXRUNTIME__DEVICE", "cuda:0").output().unwrap());
+        assert!(!ok);
+        for part in ["cuda:0 cannot be used: this ONNX Runtime library has no CUDA provider", "LD_LIBRARY_PATH", "auto"]
+        {
+            assert!(err.contains(part), "{part}: {err}");
+        }
+    }
+}
+
+#[test]
 fn a_model_folder_that_is_not_there_is_told_at_the_start() {
     let (ok, _, err) = text(&aibuyer(&["serve", "--set", "registry.path=/nowhere"]).output().unwrap());
     assert!(!ok);
@@ -70,7 +82,14 @@ fn a_model_folder_that_is_not_there_is_told_at_the_start() {
 fn inspect_describes_a_model_and_names_what_is_wrong_with_a_broken_one() {
     let (ok, out, err) = text(&aibuyer(&["inspect", &format!("models/{MODEL}/1")]).output().unwrap());
     assert!(ok, "{err}");
-    for part in ["ctr-upworthy version 1", "ids int64 [batch, 19]", "examples reproduced", "string_lists or strings"] {
+    for part in [
+        "ctr-upworthy version 1",
+        "ids int64 [batch, 19]",
+        "examples reproduced",
+        "string_lists or strings",
+        "  device    cpu: this ONNX Runtime library has no CUDA provider",
+        " 32: ",
+    ] {
         assert!(out.contains(part), "{part}: {out}");
     }
     let (ok, _, err) = text(&aibuyer(&["inspect", "docs"]).output().unwrap());

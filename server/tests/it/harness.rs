@@ -38,9 +38,10 @@ pub(crate) fn library() -> PathBuf {
 }
 
 /// One a process, as ONNX Runtime wants it.
-fn runtime() -> Arc<dyn Runtime> {
+fn runtime(config: &Config) -> Arc<dyn Runtime> {
     static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
-    Arc::new(RUNTIME.get_or_init(|| OnnxRuntime::start(&library()).unwrap_or_else(|e| panic!("{e}"))).clone())
+    let runtime = RUNTIME.get_or_init(|| OnnxRuntime::start(&library()).unwrap_or_else(|e| panic!("{e}"))).clone();
+    Arc::new(runtime.with_device(config.device).unwrap())
 }
 
 /// A folder of models to change while a server watches it.
@@ -108,7 +109,8 @@ pub(crate) async fn start(models: &Path, settings: &[&str]) -> Server {
     ];
     let flags = fixed.into_iter().chain(settings.iter().map(|s| (*s).to_owned())).collect();
     let raw = Raw::read(&Sources { flags, ..Sources::default() }).unwrap();
-    let app = App::start(&Config::new(&raw, 2).unwrap(), runtime()).await.unwrap();
+    let config = Config::new(&raw, 2).unwrap();
+    let app = App::start(&config, runtime(&config)).await.unwrap();
     let channel = Channel::from_shared(format!("http://{}", app.grpc_address)).unwrap().connect().await.unwrap();
     Server { app, channel }
 }

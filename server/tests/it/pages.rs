@@ -25,6 +25,24 @@ async fn the_page_shows_what_serves_and_the_metrics_count_it() {
 }
 
 #[tokio::test]
+async fn a_machine_without_a_gpu_says_so_and_serves_on_the_cpu() {
+    let why = "this ONNX Runtime library has no CUDA provider";
+    for (device, reason) in [("auto", why), ("cpu", "")] {
+        let server = ready(&repository().join("models"), &[&format!("onnxruntime.device={device}")]).await;
+        let (_, page) = server.get("/").await;
+        assert_eq!(page.contains(&format!("Models run on cpu: {why}")), device == "auto", "{page}");
+        let (_, metrics) = server.get("/metrics").await;
+        for part in [
+            format!("aibuyer_device{{device=\"cpu\",reason=\"{reason}\"}} 1"),
+            "aibuyer_model_device{model=\"ctr-upworthy\",version=\"1\",cuda_graphs=\"false\",device=\"cpu\",reason=\"\"} 1"
+                .to_owned(),
+        ] {
+            assert!(metrics.contains(&part), "{part}: {metrics}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_empty_folder_is_served_with_a_hint() {
     let models = Models::empty();
     let server = start(models.path(), &[]).await;

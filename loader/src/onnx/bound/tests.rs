@@ -1,0 +1,98 @@
+//! Bound sessions on the CPU give what plain ones give.
+#![allow(clippy::unwrap_used)]
+
+use std::{fs, path::PathBuf, sync::OnceLock};
+
+use prost::bytes::Bytes;
+
+use super::*;
+use crate::{
+    onnx::{self, OnnxRuntime},
+    session::Runtime as _,
+};
+
+fn repository(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(file)
+}
+
+/// One a process, as ONNX Runtime wants it.
+fn runtime() -> &'static OnnxRuntime {
+    static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        std::env::set_current_dir(repository("")).unwrap();
+        let configured = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+        OnnxRuntime::start(&onnx::find(None, configured.as_deref(), None).unwrap()).unwrap()
+    })
+}
+
+/// Rows that differ, of small numbers: ids are in range and everything is finite.
+fn batch(signature: &Signature, rows: usize, seed: usize) -> Vec<Tensor> {
+    let tensor = |info: &TensorInfo| {
+        let shape = shape(info, rows).unwrap();
+        let small = (0..shape.iter().product()).map(|i: usize| u8::try_from((i * 7 + seed) % 5).unwrap());
+        let elements = match info.dtype.as_str() {
+            "float32" => Elements::F32(small.map(f32::from).collect()),
+            "float64" => Elements::F64(small.map(f64::from).collect()),
+            "int32" => Elements::I32(small.map(i32::from).collect()),
+            "int64" => Elements::I64(small.map(i64::from).collect()),
+            other => panic!("{other}"),
+        };
+        Tensor { shape, elements }
+    };
+    signature.inputs.iter().map(tensor).collect()
+}
+
+/// All ways to use buffers, with the CPU's memory in the place of pinned memory and of the device's.
+fn ways() -> [Buffers; 3] {
+    let cpu = Allocator::default;
+    [Buffers::None, Buffers::Host(cpu()), Buffers::Device { host: cpu(), device: cpu() }]
+}
+
+#[test]
+fn buffers_that_are_used_again_give_what_a_plain_session_gives() {
+    for model in ["models/ctr-upworthy/1/model.onnx", "server/tests/models/rows.onnx"] {
+        let model = Bytes::from(fs::read(repository(model)).unwrap());
+        let mut plain = runtime().open(&model, 1).unwrap().remove(0);
+        for (i, buffers) in ways().into_iter().enumerate() {
+            let session = runtime().builder().unwrap().commit_from_memory(&model).unwrap();
+            let mut bound = BoundSession::new(session, buffers, Placement::default()).unwrap();
+            assert_eq!(bound.signature(), plain.signature());
+            // Every bucket often enough to be bound, and in turns, so that one's values cannot pass for another's.
+            for seed in 0..4 {
+                for rows in [1, 2, 4, 8, 16, 32, 64] {
+                    let inputs = batch(&bound.signature, rows, seed);
+                    assert_eq!(bound.run(&inputs).unwrap(), plain.run(&inputs).unwrap(), "{rows} {seed} {i}");
+                }
+            }
+            assert_eq!(bound.bindings.values().flatten().count(), if i == 0 { 0 } else { 7 });
+        }
+    }
+}
+
+#[test]
+fn sizes_that_have_buffers_are_bounded_and_what_cannot_be_bound_runs_or_fails_as_it_would() {
+    let model = Bytes::from(fs::read(repository("server/tests/models/rows.onnx")).unwrap());
+    let session = runtime().builder().unwrap().commit_from_memory(&model).unwrap();
+    let mut bound = BoundSession::new(session, Buffers::Host(Allocator::default()), Placement::default()).unwrap();
+    for rows in (1..100).chain(1..100) {
+        let inputs = batch(&bound.signature, rows, rows);
+        assert_eq!(bound.run(&inputs).unwrap()[0].rows(), rows);
+    }
+    assert_eq!(bound.bindings.values().flatten().count(), MOST);
+    let mut wrong = batch(&bound.signature, 1, 0);
+    wrong[0] = wrong[1].clone();
+    assert!(bound.run(&wrong).is_err());
+}
+
+#[test]
+fn a_model_that_cannot_be_recorded_goes_on_without_graphs_and_says_so() {
+    let model = Bytes::from(fs::read(repository("server/tests/models/rows.onnx")).unwrap());
+    let session = runtime().builder().unwrap().commit_from_memory(&model).unwrap();
+    let buffers = Buffers::Device { host: Allocator::default(), device: Allocator::default() };
+    let placement = Placement { graphs: true, ..Placement::default() };
+    let mut bound = BoundSession::new(session, buffers, placement).unwrap();
+    bound.without_graphs(&ort::Error::new("a node stayed on the CPU"));
+    assert_eq!(bound.placement().to_string(), "cpu: no CUDA graphs for this model: a node stayed on the CPU");
+    let inputs = batch(&bound.signature, 2, 0);
+    assert!(bound.run(&inputs).is_ok() && bound.run(&inputs).is_ok());
+}
