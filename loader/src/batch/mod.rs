@@ -196,7 +196,7 @@ impl Batcher {
     }
 
     fn submit(&self, request: Request, now: Instant) -> Submitted {
-        let (rows, capacity) = (request.rows, self.shared.limits.queue_rows);
+        let (rows, capacity) = (request.rows, request.priority.share_of(self.shared.limits.queue_rows));
         if rows > capacity {
             return Submitted::Answered(Err(ScoreError::TooLarge { rows, capacity }));
         }

@@ -18,6 +18,17 @@ pub enum Priority {
     Low,
 }
 
+impl Priority {
+    /// How many of a queue's rows it may fill.
+    #[must_use]
+    pub fn share_of(self, capacity: usize) -> usize {
+        match self {
+            Self::Low => capacity.div_ceil(2),
+            Self::High | Self::Normal => capacity,
+        }
+    }
+}
+
 /// Something that waits to be run.
 pub trait Entry: Sized {
     /// Rows it adds to a batch, 1 or more.
@@ -124,10 +135,7 @@ impl<E: Entry> Queue<E> {
     /// # Errors
     /// [`Full`] when there is no room still.
     pub fn push(&mut self, entry: E, now: Instant, dropped: &mut Dropped<E>) -> Result<(), Full> {
-        let capacity = match entry.priority() {
-            Priority::Low => self.capacity.div_ceil(2),
-            _ => self.capacity,
-        };
+        let capacity = entry.priority().share_of(self.capacity);
         if self.rows() + entry.rows() > capacity {
             self.sweep(now, dropped);
         }

@@ -179,6 +179,9 @@ fn a_full_queue_refuses_at_once_and_a_request_it_could_never_hold_is_invalid() {
         assert_eq!(poll, std::task::Poll::Ready(Err(ScoreError::Full { rows: 1, waiting: 6, capacity: 6 })));
         let (_, poll) = start(&[0; 7]);
         assert_eq!(poll, std::task::Poll::Ready(Err(ScoreError::TooLarge { rows: 7, capacity: 6 })));
+        let low = Request { priority: queue::Priority::Low, ..request(&[0; 4], soon()) };
+        let error = batcher.score(low, Instant::now()).await.unwrap_err();
+        assert_eq!(error, ScoreError::TooLarge { rows: 4, capacity: 3 }, "no retry would help");
         drop(permit);
         assert_eq!(ids(&first.await.unwrap()), [1]);
         assert_eq!(ids(&stays.await.unwrap()), [5, 6, 7]);
