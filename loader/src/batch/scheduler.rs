@@ -78,7 +78,7 @@ impl<E: Entry> Scheduler<E> {
     /// the run is short, and it is likely over before the next request comes.
     #[must_use]
     pub fn lonely(&self, rows: usize) -> bool {
-        let took = self.cost.estimate(rows);
+        let took = self.estimate(rows);
         rows <= self.limits.max_batch_rows
             && took <= self.limits.inline
             && took < self.pace.gap()
@@ -115,10 +115,10 @@ impl<E: Entry> Scheduler<E> {
         }
         let full = self.limits.max_batch_rows;
         let lanes = u32::try_from(self.running.len()).unwrap_or(u32::MAX).max(1);
-        let drain = |rows: usize| self.cost.estimate(full).mul_f64(rows as f64 / full as f64) / lanes;
+        let drain = |rows: usize| self.estimate(full).mul_f64(rows as f64 / full as f64) / lanes;
         let start = first.max(busy / lanes + drain(ahead));
         match entry.rows() {
-            rows if rows <= full => start + self.cost.estimate(rows.div_ceil(self.running.len().max(1))),
+            rows if rows <= full => start + self.estimate(rows.div_ceil(self.running.len().max(1))),
             rows => start + drain(rows),
         }
     }
@@ -157,7 +157,7 @@ impl<E: Entry> Scheduler<E> {
         if waiting >= self.limits.max_batch_rows || gap * u32::try_from(waiting).ok()? >= overhead {
             return None;
         }
-        let in_time = self.queue.next_deadline()?.checked_sub(self.cost.estimate(waiting + 1) * 2)?;
+        let in_time = self.queue.next_deadline()?.checked_sub(self.estimate(waiting + 1) * 2)?;
         let until = self.pace.next_by()?.min(self.held.unwrap_or(now) + overhead).min(in_time);
         // What is shorter than a wake takes is no wait.
         (until > now + HOP).then_some(until)
@@ -169,12 +169,12 @@ impl<E: Entry> Scheduler<E> {
         let share = self.share(waiting);
         let size = self.cost.cut(share, self.limits.padded);
         let left = self.queue.next_deadline().map_or(Duration::MAX, |d| d.saturating_duration_since(now));
-        if self.cost.estimate(size) <= left {
+        if self.estimate(size) <= left {
             return size;
         }
         // Too late for any size: whole, for the sake of those that follow.
         let in_time = std::iter::successors(Some(size / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
-        in_time.into_iter().find(|n| self.cost.estimate(*n) <= left).unwrap_or(size)
+        in_time.into_iter().find(|n| self.estimate(*n) <= left).unwrap_or(size)
     }
 
     /// An equal share of `rows` for each idle session, as long as one more saves more than its wake costs.
@@ -182,8 +182,8 @@ impl<E: Entry> Scheduler<E> {
         let full = self.limits.max_batch_rows;
         let share = |n: usize| rows.div_ceil(n).min(full);
         let mut best = 1;
-        for n in 2..=self.idle() {
-            if self.cost.estimate(share(best)) > self.cost.estimate(share(n)) + HOP {
+        for n in 2..=self.idle().min(rows) {
+            if self.estimate(share(best)) > self.estimate(share(n)) + HOP {
                 best = n;
             }
         }
@@ -192,15 +192,25 @@ impl<E: Entry> Scheduler<E> {
 
     /// Takes note that a session begins a run.
     pub fn started(&mut self, session: usize, rows: usize, now: Instant) {
-        self.running[session] = Some(now + self.cost.estimate(rows));
+        self.running[session] = Some(now + self.estimate(rows));
     }
 
     /// Takes note that a session ended a run; `took` is `None` where the run failed.
     pub fn ended(&mut self, session: usize, rows: usize, took: Option<Duration>) {
         self.running[session] = None;
         if let Some(took) = took {
-            self.cost.learn(rows, took);
+            self.cost.learn(self.run_rows(rows), took);
         }
+    }
+
+    /// Predicted time of a run of so many rows.
+    fn estimate(&self, rows: usize) -> Duration {
+        self.cost.estimate(self.run_rows(rows))
+    }
+
+    /// Rows that are really run: the padding costs as much as what it stands beside.
+    fn run_rows(&self, rows: usize) -> usize {
+        if self.limits.padded { self.cost.bucket(rows) } else { rows }
     }
 
     fn idle(&self) -> usize {
@@ -338,6 +348,21 @@ mod tests {
             assert_eq!(push(&mut scheduler, 1, ms(1000), now), Ok(()));
         }
         assert_eq!(poll(&mut scheduler, now), Err(6), "six that wait 2 ms lose more than a run costs");
+    }
+
+    #[test]
+    fn a_padded_run_costs_what_its_bucket_does_and_teaches_no_other() {
+        let now = Instant::now();
+        let mut scheduler = scheduler(1, now);
+        scheduler.limits.padded = true;
+        // 9 rows run as 16, which take 17 ms and always did.
+        for _ in 0..200 {
+            scheduler.started(0, 9, now);
+            assert_eq!(scheduler.running[0], Some(now + ms(17)));
+            scheduler.ended(0, 9, Some(ms(17)));
+        }
+        let measured: Vec<_> = scheduler.cost().measured().collect();
+        assert_eq!(measured, [1, 2, 4, 8, 16].map(|rows| (rows, ms(1 + rows as u64))));
     }
 
     #[test]
