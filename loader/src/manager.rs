@@ -246,7 +246,8 @@ impl Worker {
             let ManagerOptions { lanes, limits } = self.options;
             let located = Located { id: id.clone() };
             let verified = located.fetch(self.store.as_ref())?.verify()?;
-            let warmed = verified.open(self.runtime.as_ref(), lanes)?.warm(limits.max_batch_rows)?;
+            let warmed =
+                verified.open(self.runtime.as_ref(), lanes, &|| true)?.warm(limits.max_batch_rows, &|| true)?;
             Servable::start(warmed, limits)
         };
         // A model that breaks the loader must not end it.
