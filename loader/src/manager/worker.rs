@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     error::LoadError,
+    memory,
     phase::{Failure, Phase},
     policy::{self, Action, Routes, Snapshot, Standing},
     servable::Servable,
@@ -300,7 +301,8 @@ impl Worker {
             return;
         }
         for id in &gone {
-            tracing::info!(model = %id.name, version = %id.version, "version retired");
+            let resident_kb = memory::resident_kb();
+            tracing::info!(model = %id.name, version = %id.version, resident_kb, "version retired");
             self.tell(id, Change::Retired);
         }
         self.collect();
@@ -345,6 +347,11 @@ impl Worker {
         }
         self.serving.publish(map);
         for (id, change) in moved {
+            if let Change::Serves { alias, before } = &change {
+                let alias = alias.as_ref().map_or("default", |alias| alias.as_str());
+                let before = before.map_or(0, Version::get);
+                tracing::info!(model = %id.name, version = %id.version, alias, before, "version answers");
+            }
             self.tell(&id, change);
         }
     }

@@ -40,12 +40,13 @@ async fn a_restart_beside_a_broken_champion_serves_what_answered_last() {
     models.add(MODEL, 2, |_| {});
     models.add(MODEL, 3, truncated);
     models.aliases(MODEL, "champion: 2\n");
-    let server = ready(models.path(), &[]).await;
+    let storage = format!("storage.path={}", models.path().join(".storage").display());
+    let server = ready(models.path(), &[&storage]).await;
     models.aliases(MODEL, "champion: 3\nother: 1\n");
     server.until(&alias("other"), |a| version(a) == Some(1)).await.unwrap();
     drop(server);
 
-    let server = ready(models.path(), &[]).await;
+    let server = ready(models.path(), &[&storage]).await;
     assert_eq!(version(&server.predict(two()).await), Some(2), "version 3 is broken");
     let status = status(&server).await;
     let champion = status.routes.iter().find(|route| route.alias == "champion").unwrap();
