@@ -118,7 +118,16 @@ impl Worker {
     /// registry cannot be reached.
     pub(super) fn begin(&mut self, Beginning { desired, mut last }: Beginning) {
         if let Some(desired) = &desired {
-            last.retain(|name, _| desired.models.contains_key(name));
+            last.retain(|name, last| {
+                let Some(model) = desired.models.get(name) else { return false };
+                // What was deleted is forgotten here and only here; of a model that is named but not shown it may be
+                // the permission that is gone.
+                if *model != DesiredModel::default() {
+                    last.aliases.retain(|alias, _| model.aliases.contains_key(alias));
+                    last.default = last.default.filter(|_| model.default.is_some());
+                }
+                true
+            });
         }
         for (name, last) in last {
             self.models.insert(name, Model { last, ..Model::default() });

@@ -61,6 +61,22 @@ async fn a_restart_beside_a_broken_champion_serves_what_answered_last() {
 }
 
 #[tokio::test]
+async fn a_deleted_alias_is_forgotten_at_the_next_start() {
+    let models = Models::demo();
+    models.add(MODEL, 2, |_| {});
+    models.aliases(MODEL, "champion: 1\nold: 2\n");
+    let storage = format!("storage.path={}", models.path().join(".storage").display());
+    let server = ready(models.path(), &[&storage]).await;
+    server.until(&alias("old"), |a| version(a) == Some(2)).await.unwrap();
+    models.aliases(MODEL, "champion: 1\nnew: 1\n");
+    server.until(&alias("new"), |a| version(a) == Some(1)).await.unwrap();
+    assert_eq!(version(&server.predict(alias("old")).await), Some(2));
+    drop(server);
+    let server = ready(models.path(), &[&storage]).await;
+    assert_eq!(server.predict(alias("old")).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
 async fn new_files_of_a_version_that_serves_are_checked_beside_it() {
     let models = Models::demo();
     let server = ready(models.path(), &[]).await;
