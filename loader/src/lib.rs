@@ -14,6 +14,7 @@ pub mod device;
 mod error;
 #[cfg(test)]
 mod fake;
+pub mod gate;
 mod manager;
 pub mod onnx;
 mod phase;
