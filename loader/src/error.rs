@@ -126,6 +126,9 @@ pub enum LoadError {
     /// The lanes did not start.
     #[error(transparent)]
     Lanes(#[from] BatcherError),
+    /// The load could not begin.
+    #[error("the operating system gives no thread for the load: {0}; raise the limit of threads or of memory")]
+    Thread(std::io::Error),
     /// Nobody waits for the version any more.
     #[error("the registry wanted another version before this one was ready")]
     Superseded,
@@ -158,7 +161,7 @@ impl LoadError {
             Self::WarmUp { .. } => "warm_up",
             Self::Incompatible { .. } => "compatibility",
             Self::Slower { .. } => "latency",
-            Self::Lanes(_) | Self::Panicked => "engine",
+            Self::Lanes(_) | Self::Thread(_) | Self::Panicked => "engine",
             Self::Superseded => "superseded",
         }
     }
