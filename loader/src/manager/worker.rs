@@ -74,9 +74,14 @@ impl Model {
         Snapshot { desired: &self.desired, standing: &self.standing, last: &self.last }
     }
 
-    /// What a new version would replace: what answers by default, else for any alias.
-    fn serving(&self) -> Option<Servable> {
-        self.routes.versions().find_map(|version| self.servables.get(&version).cloned())
+    /// What a version would take over from: what answers by default where it is to be the default, else what answers
+    /// for one of its aliases. A new alias has no callers to disappoint.
+    fn replaced_by(&self, version: Version) -> Option<Servable> {
+        let default = (self.desired.default == Some(version)).then_some(self.routes.default).flatten();
+        let aliases = self.desired.aliases.iter().filter(|(_, wanted)| **wanted == version);
+        let replaced =
+            default.into_iter().chain(aliases.filter_map(|(alias, _)| self.routes.aliases.get(alias).copied()));
+        replaced.filter_map(|version| self.servables.get(&version).cloned()).next()
     }
 
     fn take(&mut self, desired: DesiredModel) {
@@ -220,7 +225,7 @@ impl Worker {
             // Nobody listens any more when the engine stops.
             let _ = news.send(News::Loaded(done, number, Box::new(result)));
         };
-        match self.job.spawn(number, id.clone(), model.serving(), report) {
+        match self.job.spawn(number, id.clone(), model.replaced_by(id.version), report) {
             Ok(job) => {
                 model.jobs.insert(id.version, Load { job, began: now, attempts });
             }
