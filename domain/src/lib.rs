@@ -8,6 +8,7 @@
 //! [`ctr::Encoder`] turns a request's columns into [`ctr::Rows`]; a session (elsewhere) turns rows into
 //! logits; [`ctr::estimate`] turns a logit and its variance into a probability with bounds.
 
+pub mod budget;
 pub mod ctr;
 pub mod error;
 pub mod model;
