@@ -9,6 +9,7 @@
 //! logits; [`ctr::estimate`] turns a logit and its variance into a probability with bounds. Forecasts need no session:
 //! [`forecast::Prophet`] answers for a [`forecast::Frame`] by itself.
 
+pub mod budget;
 pub mod ctr;
 pub mod error;
 pub mod forecast;
