@@ -77,6 +77,12 @@ grpcurl: onnxruntime ## Call the server with grpcurl, by reflection (needs Go)
 onnxruntime: ## Download ONNX Runtime's shared library (pinned, hash-checked)
 	@[ -e "$$ORT_DYLIB_PATH" ] || scripts/onnxruntime.sh
 
+.venv-mlflow/ready: examples/requirements-mlflow-server.txt
+	@echo "Installing an MLflow server into .venv-mlflow (half a minute) ..."
+	@$(PYTHON) -m venv .venv-mlflow
+	@.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
 .venv/ready: examples/requirements.txt
 	@echo "Installing Python packages into .venv (about a minute) ..."
 	@$(PYTHON) -m venv .venv
