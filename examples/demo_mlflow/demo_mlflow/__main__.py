@@ -101,9 +101,8 @@ def _move(stage: Stage, traffic: Traffic, start: float, version: int, what: str)
 
 
 def _stay(mlflow: MlflowServer, server: Server) -> None:
-    print(
-        f"\nStill running, for you to look and to move the alias yourself (Ctrl-C ends it, {STAY_SECONDS // 60} min do, too):"
-    )
+    minutes = STAY_SECONDS // 60
+    print(f"\nBoth run on, for you to look and to move the alias yourself; Ctrl-C or {minutes} minutes end them.")
     print(f"  status page  http://{server.http}/\n  MLflow       {mlflow.url}/#/models/{MODEL}")
     time.sleep(STAY_SECONDS)
 

@@ -36,7 +36,7 @@ def callers(answers: Sequence[Answer], moves: Sequence[float]) -> str:
         "",
         f"answered: {versions}",
         f"failed: {sum(total.errors.values())}; answers that fit no single version: {total.mixed}",
-        *(f"  {count} × {error}" for error, count in total.errors.items()),
+        *(f"  {count} of {error}" for error, count in total.errors.items()),
     ]
     return "\n".join(lines)
 
