@@ -44,12 +44,14 @@ def wait_for_refusal(http: str, model: str, version: int, seconds: float) -> tup
     )
 
 
-def metric(http: str, name: str) -> float:
-    """The value of a metric that has no labels."""
-    found = re.search(rf"^{name} (\S+)", _read(f"http://{http}/metrics"), flags=re.M)
-    if found is None:
-        raise DemoError(f"the server has no metric {name}")
-    return float(found.group(1))
+def wait_for(http: str, words: str, seconds: float) -> None:
+    """Until the page says `words`. Raises DemoError if it never does."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if words in text(http):
+            return
+        time.sleep(LOOK_SECONDS)
+    raise DemoError(f"the status page did not say {words!r} within {seconds:.0f} s; it says:\n{text(http)}")
 
 
 def _read(url: str) -> str:

@@ -29,6 +29,7 @@ class Stage:
         self.model = model
         self.folder = folder
         self.folders: dict[int, Path] = {}
+        self._sources: dict[int, str] = {}
         self._api = stubs.load()
         self._questions = expected.questions(COMMITTED)
         self._experiment = registry.experiment(model)
@@ -38,8 +39,15 @@ class Stage:
         """Uploads `directory` as the next version."""
         source = self.registry.log_model(self._experiment, self.model, directory)
         version = self.registry.create_version(self.model, source, tags=tags)
-        self.folders[version] = directory
+        self.folders[version], self._sources[version] = directory, source
         return version
+
+    def add_again(self, version: int) -> int:
+        """The next version, of the same files: to the server as new as any other."""
+        source = self._sources[version]
+        new = self.registry.create_version(self.model, source)
+        self.folders[new], self._sources[new] = self.folders[version], source
+        return new
 
     def add_good(self, shift: float = SHIFT, widen: int = 1) -> int:
         """A version made from the committed one."""

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -69,17 +69,24 @@ class Traffic:
         self._thread.join()
 
     def first_answer(self, version: int, since: float, seconds: float) -> float:
-        """When `version` first answered after `since`. Raises DemoError if it does not within `seconds` from then."""
+        """When `version` first answered a call due after `since`. Raises DemoError if it takes over `seconds`."""
+        return self._wait(lambda answer: answer.version == version, f"version {version}", since, seconds).answered
+
+    def next_answer(self, since: float, seconds: float) -> Answer:
+        """The first answer of any version to a call due after `since`."""
+        return self._wait(lambda answer: not answer.error, "any version", since, seconds)
+
+    def _wait(self, wanted: Callable[[Answer], bool], who: str, since: float, seconds: float) -> Answer:
         seen = 0
         while time.monotonic() < since + seconds:
             fresh = self.answers[seen:]
             seen += len(fresh)
             for answer in fresh:
-                if answer.version == version and answer.due >= since:
-                    return answer.answered
+                if answer.due >= since and wanted(answer):
+                    return answer
             time.sleep(LOOK_SECONDS)
         last = self.answers[-1] if self.answers else None
-        raise DemoError(f"version {version} did not answer within {seconds:.0f} s; the last answer was {last}")
+        raise DemoError(f"{who} did not answer within {seconds:.0f} s; the last answer was {last}")
 
     async def _send(self) -> None:
         start, calls = time.monotonic(), set()
