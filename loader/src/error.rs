@@ -86,6 +86,9 @@ pub enum LoadError {
     /// The lanes did not start.
     #[error(transparent)]
     Lanes(#[from] BatcherError),
+    /// The load could not begin.
+    #[error("the operating system gives no thread for the load: {0}; raise the limit of threads or of memory")]
+    Thread(std::io::Error),
     /// The load itself broke.
     #[error("the load panicked: this is a bug in the engine, please report it with the version's files")]
     Panicked,
@@ -112,7 +115,7 @@ impl LoadError {
             Self::Signature(_) | Self::Unsupported(_) => "signature",
             Self::Golden { .. } => "golden",
             Self::WarmUp { .. } => "warm_up",
-            Self::Lanes(_) | Self::Panicked => "engine",
+            Self::Lanes(_) | Self::Thread(_) | Self::Panicked => "engine",
         }
     }
 }

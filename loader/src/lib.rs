@@ -14,6 +14,7 @@ pub mod device;
 mod error;
 #[cfg(test)]
 mod fake;
+pub mod gate;
 mod manager;
 pub mod onnx;
 mod phase;
@@ -26,7 +27,7 @@ pub mod stages;
 pub mod tensor;
 
 pub use error::LoadError;
-pub use manager::{Manager, ManagerOptions};
+pub use manager::{Beginning, Change, Manager, ManagerOptions, Observer, Transition};
 pub use phase::{Failure, Phase};
 pub use servable::{CtrScores, CtrServable, Loaded, PlainServable, Servable};
 pub use serving_map::{ResolveError, ServingMap};

@@ -8,7 +8,7 @@ use std::{fmt, time::Instant};
 /// Pending  => Loading
 /// Loading  => (Ready | Failed)
 /// Failed   => Loading              after a pause, or at once when its files change
-/// Ready    => Draining             when no route leads to it and the registry no longer wants it
+/// Ready    => Draining             when nothing has asked for it for a while: no route, no wish of the registry
 /// Draining => (gone)               when its last request is answered and its sessions are freed
 /// ```
 #[derive(Debug, Clone, PartialEq)]

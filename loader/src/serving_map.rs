@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use aibuyer_domain::{
     ErrorKind,
-    model::{ModelName, Pick, Version},
+    model::{Alias, ModelName, Pick, Version},
 };
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -32,8 +32,10 @@ pub struct ModelEntry {
     pub versions: BTreeMap<Version, VersionEntry>,
     /// Which of them answer.
     pub routes: Routes,
-    /// Where the registry wants the routes: they follow once a version is ready.
+    /// Where the registry wants the routes, and those that it has lost: they follow once a version is ready.
     pub wanted: Routes,
+    /// Aliases that answer although the registry has them no more.
+    pub lost: Vec<Alias>,
 }
 
 /// One version.
@@ -43,6 +45,8 @@ pub struct VersionEntry {
     pub phase: Phase,
     /// Present exactly in phase Ready.
     pub servable: Option<Servable>,
+    /// Why new files of this version, which serves, were refused.
+    pub refused: Option<Failure>,
 }
 
 /// No servable for a request.

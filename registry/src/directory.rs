@@ -1,7 +1,8 @@
 //! A folder of models: `<root>/<name>/<version>/`, with an optional `<root>/<name>/aliases.yaml`.
 //!
 //! Without `aliases.yaml` the greatest version of a model serves (as TensorFlow Serving's file system
-//! source does); until one has been ready, older ones stand in. With it, exactly the versions that it names serve, and the alias `champion` is the default.
+//! source does); until one has been ready, older ones stand in. With it, exactly the versions that it names serve,
+//! and the default alias, `champion` unless configured otherwise, is the default.
 //! Names that start with a dot, files beside the version folders and folders that are not a number are
 //! ignored, so a version can be copied to `.incoming` and renamed when it is whole.
 
@@ -13,53 +14,38 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aibuyer_domain::model::{
-    Alias, ArtifactStore, DesiredModel, DesiredState, FetchError, ModelName, Revision, ServableId, Version,
-};
+use aibuyer_domain::model::{Alias, ArtifactStore, DesiredModel, FetchError, ModelName, Revision, ServableId, Version};
+
+use crate::source::{Registry, Scan, ScanError};
 
 /// A folder of models as a registry.
 #[derive(Debug, Clone)]
 pub struct Directory {
     root: PathBuf,
-}
-
-/// The root folder cannot be read, so nothing is known about any model.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the model directory {}: {source}; set registry.path to a folder of <model>/<version>/", path.display())]
-pub struct ScanError {
-    path: PathBuf,
-    source: io::Error,
-}
-
-/// What a look at the folder found.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Scan {
-    /// What should serve.
-    pub desired: DesiredState,
-    /// What could not be understood, for a person to read. Models named here may be absent from `desired`;
-    /// the loader keeps serving what it has of them.
-    pub problems: Vec<String>,
+    default_alias: Alias,
 }
 
 impl Directory {
-    /// The folder `root`.
+    /// The folder `root`, where `default_alias` leads to the version that answers by default.
     #[must_use]
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+    pub fn new(root: impl Into<PathBuf>, default_alias: Alias) -> Self {
+        Self { root: root.into(), default_alias }
     }
+}
 
-    /// Looks at the folder.
-    ///
-    /// # Errors
-    /// [`ScanError`] when the root cannot be read. A model that cannot be read is a problem in the result.
-    pub fn scan(&self) -> Result<Scan, ScanError> {
+impl Registry for Directory {
+    fn scan(&mut self) -> Result<Scan, ScanError> {
         let mut scan = Scan::default();
-        let folders = subfolders(&self.root).map_err(|source| ScanError { path: self.root.clone(), source })?;
+        let folders = subfolders(&self.root).map_err(|error| {
+            let path = self.root.display();
+            let remedy = "set registry.path to a folder of <model>/<version>/";
+            ScanError(format!("cannot read the model directory {path}: {error}; {remedy}"))
+        })?;
         for folder in folders {
             let path = self.root.join(&folder);
             match folder.parse::<ModelName>() {
                 Err(error) => scan.problems.push(format!("{}: {error}", path.display())),
-                Ok(name) => match scan_model(&path, &mut scan.problems) {
+                Ok(name) => match scan_model(&path, &self.default_alias, &mut scan.problems) {
                     Err(error) => scan.problems.push(format!("{}: {error}", path.display())),
                     Ok(None) => {}
                     Ok(Some(model)) => {
@@ -73,7 +59,7 @@ impl Directory {
 }
 
 impl ArtifactStore for Directory {
-    fn fetch(&self, id: &ServableId) -> Result<PathBuf, FetchError> {
+    fn fetch(&self, id: &ServableId, _wanted: &(dyn Fn() -> bool + Sync)) -> Result<PathBuf, FetchError> {
         let path = self.root.join(id.name.as_str()).join(id.version.to_string());
         match fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => Ok(path),
@@ -84,7 +70,7 @@ impl ArtifactStore for Directory {
 }
 
 /// One model's folder; `None` where it holds no version.
-fn scan_model(path: &Path, problems: &mut Vec<String>) -> Result<Option<DesiredModel>, String> {
+fn scan_model(path: &Path, default_alias: &Alias, problems: &mut Vec<String>) -> Result<Option<DesiredModel>, String> {
     let mut found = BTreeMap::new();
     for folder in subfolders(path).map_err(|e| e.to_string())? {
         if let Ok(version) = folder.parse::<Version>() {
@@ -113,10 +99,10 @@ fn scan_model(path: &Path, problems: &mut Vec<String>) -> Result<Option<DesiredM
         }
         model.aliases.insert(alias, version);
     }
-    model.default = model.aliases.get(&Alias::champion()).copied();
+    model.default = model.aliases.get(default_alias).copied();
     if model.default.is_none() {
         problems.push(format!(
-            "{}: aliases.yaml has no champion: requests that name neither alias nor version get NOT_FOUND",
+            "{}: aliases.yaml has no {default_alias}, which answers requests that name neither alias nor version",
             path.display()
         ));
     }
@@ -202,7 +188,7 @@ mod tests {
     }
 
     fn scan(root: &Path) -> Scan {
-        Directory::new(root).scan().unwrap()
+        Directory::new(root, Alias::champion()).scan().unwrap()
     }
 
     fn only(scan: &Scan) -> &DesiredModel {
@@ -287,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_missing_root_says_what_to_set() {
-        let error = Directory::new("/nowhere/at/all").scan().unwrap_err().to_string();
+        let error = Directory::new("/nowhere/at/all", Alias::champion()).scan().unwrap_err().to_string();
         assert!(error.contains("/nowhere/at/all") && error.contains("registry.path"), "{error}");
     }
 

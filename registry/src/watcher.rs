@@ -1,6 +1,7 @@
-//! Looks at a directory again and again and reports each change of its desired state.
+//! Looks at a registry again and again and reports each change of its desired state.
 
 use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError, Sender},
@@ -11,11 +12,12 @@ use std::{
 
 use aibuyer_domain::model::DesiredState;
 
-use crate::directory::{Directory, Scan, ScanError};
+use crate::source::{Registry, Scan, ScanError};
 
-/// A thread that watches a [`Directory`]. Dropping it lets the thread end after the look it is taking.
+/// A thread that watches a [`Registry`]. Dropping it lets the thread end after the look it is taking.
 ///
-/// It polls: events of the file system are lost on network mounts, and a look at a few folders is cheap.
+/// It polls, and polls alone are the truth: events of a file system are lost on network mounts, and webhooks are
+/// lost with the network. An event makes it look sooner.
 #[derive(Debug)]
 pub struct Watcher {
     problems: Problems,
@@ -43,10 +45,14 @@ impl Problems {
 }
 
 impl Watcher {
-    /// Starts watching: `report` is called with the first desired state and with every later one that
-    /// differs. While the root cannot be read the last state stands.
+    /// Starts watching after a first look: `report` is called with every desired state that differs from the one
+    /// before. While the registry cannot be looked at the last state stands.
+    ///
+    /// # Errors
+    /// When the operating system gives no more threads.
     pub fn spawn(
-        directory: Directory,
+        mut registry: impl Registry + 'static,
+        first: Result<Scan, ScanError>,
         interval: Duration,
         mut report: impl FnMut(DesiredState) + Send + 'static,
     ) -> std::io::Result<Self> {
@@ -55,21 +61,26 @@ impl Watcher {
         let told = problems.clone();
         thread::Builder::new().name("registry".to_owned()).spawn(move || {
             let mut last = Last::default();
-            let mut done: Option<Done> = None;
+            // Whoever took the first look knows what is desired.
+            let _ = last.take(first);
+            told.set(last.problems());
             loop {
-                let desired = last.take(directory.scan());
+                let mut done: Vec<Done> = Vec::new();
+                match asked.recv_timeout(jittered(interval)) {
+                    Ok(asker) => done.push(asker),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+                // One look answers everybody who asked before it began.
+                done.extend(asked.try_iter());
+                let desired = last.take(registry.scan());
                 told.set(last.problems());
                 if let Some(desired) = desired {
                     report(desired);
                 }
-                if let Some(done) = done.take() {
+                for done in done {
                     done(last.seen());
                 }
-                done = match asked.recv_timeout(interval) {
-                    Ok(done) => Some(done),
-                    Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                };
             }
         })?;
         Ok(Self { problems, looks })
@@ -87,6 +98,15 @@ impl Watcher {
     pub fn problems(&self) -> &Problems {
         &self.problems
     }
+}
+
+/// The interval, up to a tenth more or less: engines that were started together must not ask together.
+fn jittered(interval: Duration) -> Duration {
+    // Seeded anew each time.
+    let random = RandomState::new().build_hasher().finish() >> 40;
+    #[allow(clippy::cast_precision_loss)] // 24 bits
+    let share = random as f64 / f64::from(1 << 24);
+    interval.mul_f64(0.9 + 0.2 * share)
 }
 
 /// What was seen last, so that only changes are reported.
@@ -145,14 +165,21 @@ impl Last {
 mod tests {
     use std::fs;
 
+    use aibuyer_domain::model::Alias;
+
     use super::*;
+    use crate::directory::Directory;
+
+    fn directory(root: &std::path::Path) -> Directory {
+        Directory::new(root, Alias::champion())
+    }
 
     #[test]
     fn only_changes_are_reported_and_an_unreadable_root_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("models");
         fs::create_dir_all(root.join("m/1")).unwrap();
-        let directory = Directory::new(&root);
+        let mut directory = directory(&root);
         let mut last = Last::default();
         assert_eq!(last.take(directory.scan()).unwrap().models.len(), 1);
         assert_eq!(last.take(directory.scan()), None);
@@ -171,8 +198,9 @@ mod tests {
         let reports = tx.clone();
         let forever = Duration::from_secs(3600);
         let report = move |d: DesiredState| reports.send(format!("reported {}", d.models.len())).unwrap();
-        let watcher = Watcher::spawn(Directory::new(dir.path()), forever, report).unwrap();
-        assert_eq!(rx.recv().unwrap(), "reported 0");
+        let mut directory = directory(dir.path());
+        let first = directory.scan();
+        let watcher = Watcher::spawn(directory, first, forever, report).unwrap();
         fs::create_dir_all(dir.path().join("m/1")).unwrap();
         let seen = tx.clone();
         watcher.look(move |scan| seen.send(format!("saw {}", scan.unwrap().desired.models.len())).unwrap());
@@ -183,14 +211,23 @@ mod tests {
     }
 
     #[test]
-    fn the_first_state_is_reported_and_dropping_stops_the_thread() {
+    fn what_was_unreachable_at_the_start_is_reported_once_it_can_be_seen_and_dropping_stops_the_thread() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("m/1")).unwrap();
         let (tx, rx) = mpsc::channel();
-        let forever = Duration::from_secs(3600);
-        let watcher = Watcher::spawn(Directory::new(dir.path()), forever, move |d| tx.send(d).unwrap()).unwrap();
+        let first = Err(ScanError("down".to_owned()));
+        let report = move |d| tx.send(d).unwrap();
+        let watcher = Watcher::spawn(directory(dir.path()), first, Duration::from_millis(1), report).unwrap();
         assert_eq!(rx.recv().unwrap().models.len(), 1);
         drop(watcher);
         assert!(rx.recv().is_err(), "the thread and its channel are gone");
+    }
+
+    #[test]
+    fn intervals_differ_by_a_tenth_at_most() {
+        let second = Duration::from_secs(1);
+        let all: Vec<Duration> = (0..100).map(|_| jittered(second)).collect();
+        assert!(all.iter().all(|d| (second.mul_f64(0.9)..=second.mul_f64(1.1)).contains(d)), "{all:?}");
+        assert!(all.iter().any(|d| *d != all[0]));
     }
 }

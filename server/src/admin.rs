@@ -12,7 +12,7 @@ use axum::{
     routing::get,
 };
 
-use crate::{console, metrics::Metrics, readiness::Readiness};
+use crate::{console, metrics::Metrics, promotions::Promotions, readiness::Readiness};
 
 /// What the pages show.
 #[derive(Clone)]
@@ -21,6 +21,7 @@ pub(crate) struct Admin {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Readiness,
     pub(crate) problems: Problems,
+    pub(crate) promotions: Arc<Promotions>,
     pub(crate) placement: Placement,
     pub(crate) grpc_address: std::net::SocketAddr,
 }
@@ -39,7 +40,8 @@ async fn page(State(admin): State<Admin>) -> Html<String> {
     let map = admin.serving.load_full();
     let ready = admin.readiness.look(&map);
     let (problems, now) = (admin.problems.list(), std::time::SystemTime::now());
-    Html(console::page(&map, &problems, ready, admin.grpc_address, &admin.placement, now))
+    let recent = |name: &str| admin.promotions.recent(name);
+    Html(console::page(&map, &problems, ready, admin.grpc_address, &admin.placement, now, recent))
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use aibuyer_loader::{Manager, serving_map::Serving, session::Runtime};
-use aibuyer_registry::{Directory, ScanError, Watcher};
+use aibuyer_loader::{Beginning, Manager, serving_map::Serving, session::Runtime};
+use aibuyer_registry::Watcher;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
@@ -11,10 +11,12 @@ use crate::{
     config::Config,
     lanes,
     metrics::Metrics,
+    promotions::Promotions,
     readiness::Readiness,
+    registry::{self, RegistryError},
     reload::Reload,
     shards::Shards,
-    stack,
+    stack, webhooks,
 };
 
 /// The engine did not start.
@@ -32,9 +34,9 @@ pub enum StartError {
         /// The operating system's word.
         source: std::io::Error,
     },
-    /// The model directory cannot be read.
+    /// The registry cannot be used as configured.
     #[error(transparent)]
-    Registry(#[from] ScanError),
+    Registry(#[from] RegistryError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Threads(std::io::Error),
@@ -63,9 +65,6 @@ impl App {
     /// # Errors
     /// [`StartError`] says which setting to mend.
     pub async fn start(config: &Config, runtime: Arc<dyn Runtime>) -> Result<Self, StartError> {
-        let directory = Directory::new(&config.registry_path);
-        // Later failures are waited out; at the start a wrong path is a mistake to be told at once.
-        let scan = directory.scan()?;
         let (grpc_listener, grpc_address) = listen("server.grpc_listen", config.grpc_listen).await?;
         let (http_listener, http_address) = listen("server.http_listen", config.http_listen).await?;
 
@@ -74,21 +73,34 @@ impl App {
         tracing::info!(
             device = %placement, lanes = options.lanes, max_batch_rows = options.limits.max_batch_rows, "models run here"
         );
+        let source = opened(config).await?;
+        let promotions = Arc::new(Promotions::open(&config.storage_path, &config.registry.source));
+        let desired = source.first.as_ref().ok().map(|scan| scan.desired.clone());
+        let beginning = Beginning { desired, last: promotions.last() };
+        let observer = {
+            let promotions = Arc::clone(&promotions);
+            Box::new(move |transition| promotions.record(&transition))
+        };
         let manager =
-            Manager::start(Arc::new(directory.clone()), runtime, options, scan.desired).map_err(StartError::Threads)?;
+            Manager::start(source.store, runtime, options, beginning, observer).map_err(StartError::Threads)?;
         let manager = Arc::new(manager);
         let serving = manager.serving().clone();
         let watcher = {
             let manager = Arc::clone(&manager);
-            Watcher::spawn(directory, config.poll_interval, move |desired| manager.desire(desired))
+            let report = move |desired| manager.desire(desired);
+            Watcher::spawn(source.registry, source.first, config.registry.poll_interval, report)
                 .map_err(StartError::Threads)?
         };
 
         let problems = watcher.problems().clone();
         let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement));
         let readiness = Readiness::default();
-        let reload = Reload { watcher: Arc::new(watcher), manager, readiness: readiness.clone() };
-        let router = |_| stack::build(config, serving.clone(), Arc::clone(&metrics), readiness.clone(), reload.clone());
+        let watcher = Arc::new(watcher);
+        let reload = Reload { watcher: Arc::clone(&watcher), manager, readiness: readiness.clone() };
+        let router = |_| {
+            let (metrics, promotions) = (Arc::clone(&metrics), Arc::clone(&promotions));
+            stack::build(config, serving.clone(), metrics, readiness.clone(), reload.clone(), promotions)
+        };
         let routers = (0..config.grpc_threads).map(router).collect::<Result<_, _>>()?;
         let grpc = Shards::serve(grpc_listener, routers, || readiness.stopped()).map_err(StartError::Threads)?;
         let admin = admin::router(Admin {
@@ -96,9 +108,14 @@ impl App {
             metrics,
             readiness: readiness.clone(),
             problems,
+            promotions,
             placement,
             grpc_address,
         });
+        let admin = match source.webhook {
+            Some(webhook) => admin.merge(webhooks::router(webhook, watcher)),
+            None => admin,
+        };
         let http = tokio::spawn(async move {
             if let Err(error) = axum::serve(http_listener, admin).await {
                 tracing::error!(%error, "HTTP server failed");
@@ -129,6 +146,13 @@ impl Drop for App {
     fn drop(&mut self) {
         self.http.abort();
     }
+}
+
+/// Opens the registry on a thread of its own: it blocks.
+async fn opened(config: &Config) -> Result<registry::Source, StartError> {
+    let config = config.clone();
+    let opened = tokio::task::spawn_blocking(move || registry::open(&config)).await;
+    Ok(opened.map_err(|error| StartError::Threads(std::io::Error::other(error)))??)
 }
 
 async fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

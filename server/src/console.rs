@@ -7,17 +7,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aibuyer_domain::model::{ModelName, Pick, Version};
+use aibuyer_domain::model::{Alias, ModelName, Pick, Version};
 use aibuyer_loader::{
     Loaded, Phase, ServingMap,
     device::Placement,
     serving_map::{ModelEntry, VersionEntry},
 };
 
+use crate::promotions::{Entry, What};
+
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}\
-h1{font-size:1.4rem;margin:0}h1 small{font-weight:normal;opacity:.6}\
+h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:1.5rem 0 0}td.at{white-space:nowrap;width:14rem;opacity:.7}h1 small{font-weight:normal;opacity:.6}\
 .chip{display:inline-block;padding:.05rem .6rem;border-radius:1rem;font-size:.85rem;color:#fff;background:#667}\
 .ready{background:#187a3c}.failed{background:#b3261e}.loading,.pending,.draining{background:#9a6700}\
 table{border-collapse:collapse;width:100%;margin:1rem 0}\
@@ -33,6 +35,7 @@ pub(crate) fn page(
     grpc: SocketAddr,
     device: &Placement,
     now: SystemTime,
+    recent: impl Fn(&str) -> Vec<Entry>,
 ) -> String {
     let mut body = String::new();
     let (class, word) = if ready { ("ready", "ready") } else { ("failed", "not ready") };
@@ -64,11 +67,28 @@ pub(crate) fn page(
             }
         }
         body.push_str("</table>");
+        for name in map.models.keys() {
+            history(&mut body, name, &recent(name.as_str()));
+        }
     }
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <meta http-equiv=refresh content=5><title>aibuyer</title><style>{STYLE}</style><main>{body}</main></html>"
     )
+}
+
+/// The last changes of a model.
+fn history(body: &mut String, name: &ModelName, entries: &[Entry]) {
+    const SHOWN: usize = 8;
+    if entries.is_empty() {
+        return;
+    }
+    let _ = write!(body, "<h2>{}</h2><table>", escape(name.as_str()));
+    for entry in entries.iter().take(SHOWN) {
+        let class = if matches!(entry.what, What::Refused { .. }) { " class=why" } else { "" };
+        let _ = write!(body, "<tr><td class=at>{}<td{class}>{}", escape(&entry.at), escape(&entry.text()));
+    }
+    body.push_str("</table>");
 }
 
 fn row(
@@ -79,10 +99,14 @@ fn row(
     entry: &VersionEntry,
     now: SystemTime,
 ) {
-    let mut answers: Vec<&str> =
-        model.routes.aliases.iter().filter(|(_, v)| **v == version).map(|(a, _)| a.as_str()).collect();
-    if model.routes.default == Some(version) && !answers.contains(&"champion") {
-        answers.insert(0, "default");
+    let aliases = model.routes.aliases.iter().filter(|(_, v)| **v == version);
+    let named = |alias: &Alias| match model.lost.contains(alias) {
+        true => format!("{alias} (gone from the registry)"),
+        false => alias.to_string(),
+    };
+    let mut answers: Vec<String> = aliases.map(|(alias, _)| named(alias)).collect();
+    if model.routes.default == Some(version) {
+        answers.insert(0, "default".to_owned());
     }
     let phase = entry.phase.name();
     let _ = write!(
@@ -101,7 +125,11 @@ fn row(
         }
         None => body.push_str("<td><td><td><td><td>"),
     }
-    if let Phase::Failed(failure) = &entry.phase {
+    let failure = match &entry.phase {
+        Phase::Failed(failure) => Some(failure),
+        _ => entry.refused.as_ref(),
+    };
+    if let Some(failure) = failure {
         let (check, reason) = (failure.check, escape(&failure.reason));
         let _ = write!(
             body,

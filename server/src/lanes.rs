@@ -28,7 +28,7 @@ pub fn options(config: &Config, device: Device) -> ManagerOptions {
         // A size that a GPU has not seen is slow, and has neither buffers nor a graph.
         padded: gpu,
     };
-    ManagerOptions { lanes: or(config.lanes, lanes), limits }
+    ManagerOptions { lanes: or(config.lanes, lanes), limits, keep_warm: config.keep_warm, gate: config.gate }
 }
 
 #[cfg(test)]

@@ -108,11 +108,28 @@ impl Collector for Models {
             Phase::NAMES.map(|name| (with(labels, "phase", name), u64::from(entry.phase.name() == name)))
         });
         gauges(&mut encoder, "aibuyer_model_phase", "1 for the phase a model version is in, else 0", phases)?;
-        let failures = versions.iter().filter_map(|(labels, entry)| match &entry.phase {
-            Phase::Failed(failure) => Some((with(labels, "check", failure.check), u64::from(failure.attempts))),
-            _ => None,
+        let failures = versions.iter().filter_map(|(labels, entry)| {
+            match &entry.phase {
+                Phase::Failed(failure) => Some(failure),
+                _ => entry.refused.as_ref(),
+            }
+            .map(|failure| (with(labels, "check", failure.check), u64::from(failure.attempts)))
         });
         gauges(&mut encoder, "aibuyer_model_load_failures", "Loads failed in a row, by failed check", failures)?;
+
+        let routes = map.models.iter().flat_map(|(name, model)| {
+            let route = |alias: &str| vec![("model", name.to_string()), ("alias", alias.to_owned())];
+            let default = model.routes.default.map(|version| (route(""), version.get()));
+            let aliases = model.routes.aliases.iter().map(move |(a, version)| (route(a.as_str()), version.get()));
+            default.into_iter().chain(aliases)
+        });
+        let help = "The version that answers for an alias; under an empty alias, for requests that name none";
+        gauges(&mut encoder, "aibuyer_model_route_version", help, routes)?;
+        let lost = map.models.iter().flat_map(|(name, model)| {
+            model.lost.iter().map(|a| (vec![("model", name.to_string()), ("alias", a.to_string())], 1))
+        });
+        let help = "1 for each alias that answers although the registry has it no more";
+        gauges(&mut encoder, "aibuyer_model_route_lost", help, lost)?;
 
         let ready: Vec<(&Labels, &Loaded)> =
             versions.iter().filter_map(|(labels, entry)| Some((labels, entry.servable.as_deref()?))).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aibuyer_loader::serving_map::Serving;
 use aibuyer_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
-    serving::v1::ctr_service_server::CtrServiceServer,
+    serving::v1::{ctr_service_server::CtrServiceServer, model_service_server::ModelServiceServer},
 };
 use tonic::{
     service::Routes,
@@ -18,9 +18,10 @@ use crate::{
     config::Config,
     layers::{deadline::DeadlineLayer, mend::MendLayer, observe::ObserveLayer},
     metrics::Metrics,
+    promotions::Promotions,
     readiness::Readiness,
     reload::Reload,
-    services::{ctr::Ctr, health::Health, open_inference::OpenInference, streams::Streams},
+    services::{ctr::Ctr, health::Health, models::Models, open_inference::OpenInference, streams::Streams},
 };
 
 /// All layers, innermost first.
@@ -33,6 +34,7 @@ pub(crate) fn build(
     metrics: Arc<Metrics>,
     readiness: Readiness,
     reload: Reload,
+    promotions: Arc<Promotions>,
 ) -> Result<Router<Layers>, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -46,6 +48,7 @@ pub(crate) fn build(
         readiness: readiness.clone(),
         max_message_bytes: config.max_message_bytes,
     };
+    let models = Models { serving: serving.clone(), promotions, problems: reload.watcher.problems().clone() };
     let open_inference = OpenInference {
         serving: serving.clone(),
         readiness: readiness.clone(),
@@ -61,6 +64,7 @@ pub(crate) fn build(
         Ctr { serving, streams, max_candidates: config.max_candidates, default_deadline: config.default_deadline };
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
     let routes = Routes::new(ctr)
+        .add_service(ModelServiceServer::new(models))
         .add_service(open_inference)
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1()?)

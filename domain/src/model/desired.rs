@@ -32,11 +32,17 @@ pub struct DesiredState {
 
 /// Brings a version's files to local disk. Blocking: called on loader threads only.
 pub trait ArtifactStore: Send + Sync {
-    /// The local directory that holds the version's files.
+    /// The local directory that holds the version's files. `wanted` is asked now and then; once it says no, the
+    /// fetch may end with any error.
     ///
     /// # Errors
     /// [`FetchError`] when the files cannot be had; it says why and what to do.
-    fn fetch(&self, id: &ServableId) -> Result<PathBuf, FetchError>;
+    fn fetch(&self, id: &ServableId, wanted: &(dyn Fn() -> bool + Sync)) -> Result<PathBuf, FetchError>;
+
+    /// Lets go of local files that neither serve nor are likely to serve again. `in_use` must stay.
+    fn collect(&self, in_use: &[ServableId]) {
+        let _ = in_use;
+    }
 }
 
 /// A version's files could not be brought to local disk.

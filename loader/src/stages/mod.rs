@@ -98,8 +98,8 @@ impl Located {
     ///
     /// # Errors
     /// [`LoadError::Fetch`].
-    pub fn fetch(self, store: &dyn ArtifactStore) -> Result<Fetched, LoadError> {
-        let folder = store.fetch(&self.id)?;
+    pub fn fetch(self, store: &dyn ArtifactStore, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Fetched, LoadError> {
+        let folder = store.fetch(&self.id, wanted)?;
         Ok(Fetched { id: self.id, folder })
     }
 }

@@ -49,7 +49,7 @@ pub async fn run(config: &Config) -> Result<(), AnyError> {
     let runtime = runtime(config)?;
     let app = App::start(config, Arc::new(runtime)).await?;
     tracing::info!(
-        grpc = %app.grpc_address, http = %app.http_address, models = %config.registry_path.display(),
+        grpc = %app.grpc_address, http = %app.http_address, registry = %config.registry.source,
         "listening"
     );
     let mut ready = false;

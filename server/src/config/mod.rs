@@ -2,15 +2,18 @@
 //! checked before anything starts.
 //!
 //! [`Raw`] collects what was written; [`Config`] is what it means. Both are functions of what they are given:
-//! only the commands read files and the environment.
+//! nothing here reads files or the environment, and nothing here holds a secret.
 
 mod raw;
+mod reader;
+mod registry;
 mod settings;
 mod valid;
 
 use std::fmt::Write as _;
 
 pub use raw::{Origin, Raw, Sources};
+pub use registry::{MlflowConfig, RegistryConfig, SourceConfig};
 pub use settings::{SETTINGS, Setting};
 pub use valid::Config;
 
@@ -96,6 +99,7 @@ mod tests {
     use std::time::Duration;
 
     use aibuyer_loader::device::{CudaRun, DeviceChoice};
+    use aibuyer_registry::Models;
 
     use super::*;
 
@@ -123,7 +127,7 @@ mod tests {
             [("AIBUYER_BATCHING__LANES", "2"), ("AIBUYER_REGISTRY__PATH", "/srv/models"), ("PATH", "/bin")];
         let config = config(file, &environment, &["batching.lanes=3", "limits.default_deadline=50ms"]).unwrap();
         assert_eq!((config.lanes, config.max_batch_rows, config.queue_rows), (3, 8, 20_000));
-        assert_eq!(config.registry_path.to_str(), Some("/srv/models"));
+        assert_eq!(config.registry.source, SourceConfig::Directory("/srv/models".into()));
         assert_eq!(config.default_deadline, Duration::from_millis(50));
     }
 
@@ -177,12 +181,49 @@ mod tests {
             ("onnxruntime.cuda_run", "fast", "one of graphs, bound, plain"),
             ("log.level", "loud", "one of error, warn"),
             ("registry.path", "3", "a string"),
+            ("registry.default_alias", "v1", "is reserved"),
+            ("registry.models", "3", "needs strings"),
+            ("registry.require_manifest", "1", "true or false"),
+            ("loading.max_slowdown", "-1", "0 or greater"),
         ] {
-            let message = config("", &[], &[&format!("{key}={value}")]).unwrap_err().to_string();
+            let mlflow = if key.starts_with("registry.") && key != "registry.path" && key != "registry.poll_interval" {
+                &["registry.mlflow_url=http://mlflow", "registry.models=m"][..]
+            } else {
+                &[]
+            };
+            let set = format!("{key}={value}");
+            let flags: Vec<&str> = mlflow.iter().copied().chain([set.as_str()]).collect();
+            let message = config("", &[], &flags).unwrap_err().to_string();
             assert!(message.contains(key) && message.contains(needs) && message.contains("--set"), "{message}");
         }
         let error = config("[server\n", &[], &[]).unwrap_err().to_string();
         assert!(error.starts_with("aibuyer.toml"), "{error}");
+    }
+
+    #[test]
+    fn an_mlflow_server_needs_models_and_whole_credentials() {
+        let mlflow = |flags: &[&str]| {
+            let flags: Vec<&str> = ["registry.mlflow_url=http://mlflow:5000"].iter().chain(flags).copied().collect();
+            config("", &[], &flags).map(|c| c.registry)
+        };
+        let named = mlflow(&["registry.models=a, b", "registry.aliases=[\"champion\", \"next\"]"]).unwrap();
+        assert_eq!(named.poll_interval, Duration::from_secs(10));
+        let SourceConfig::Mlflow(server) = named.source else { panic!("{named:?}") };
+        assert_eq!(server.models, Models::Named(vec!["a".parse().unwrap(), "b".parse().unwrap()]));
+        assert_eq!(server.aliases.len(), 2);
+        assert!(mlflow(&["registry.filter=tags.serve = 'true'"]).is_ok());
+        for (flags, needs) in [
+            (&[][..], "or registry.filter"),
+            (&["registry.models=a", "registry.filter=x"], "choose one"),
+            (&["registry.models=a", "registry.username=u"], "set both or neither"),
+            (&["registry.models=it's"], "has a quote"),
+            (&["registry.models=a", "registry.poll_interval=500ms"], "at least 1s"),
+        ] {
+            let message = mlflow(flags).unwrap_err().to_string();
+            assert!(message.contains(needs), "{message}");
+        }
+        let message = config("", &[], &["registry.mlflow_url=mlflow:5000"]).unwrap_err().to_string();
+        assert!(message.contains("needs a URL"), "{message}");
     }
 
     #[test]

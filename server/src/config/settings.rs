@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 38] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
@@ -26,7 +26,7 @@ pub const SETTINGS: [Setting; 19] = [
     Setting {
         key: "server.http_listen",
         default: "\"127.0.0.1:8501\"",
-        help: "Address of the status page, /metrics, /healthz/live and /healthz/ready.",
+        help: "Address of the status page, /metrics, /healthz/live, /healthz/ready and /webhooks/mlflow.",
     },
     Setting {
         key: "server.shutdown_grace",
@@ -36,12 +36,114 @@ pub const SETTINGS: [Setting; 19] = [
     Setting {
         key: "registry.path",
         default: "\"models\"",
-        help: "Folder of models: <name>/<version>/, with an optional <name>/aliases.yaml.",
+        help: "Folder of models: <name>/<version>/, with an optional <name>/aliases.yaml. Not looked at where\n\
+               registry.mlflow_url is set.",
+    },
+    Setting {
+        key: "registry.mlflow_url",
+        default: "\"\"",
+        help: "Base URL of an MLflow server to serve from, such as \"http://mlflow:5000\"; with a path where it has a\n\
+               static prefix. Empty: the folder registry.path.",
+    },
+    Setting {
+        key: "registry.models",
+        default: "[]",
+        help: "MLflow: the registered models to serve, such as [\"ctr-upworthy\"].",
+    },
+    Setting {
+        key: "registry.filter",
+        default: "\"\"",
+        help: "MLflow: in place of registry.models, a search filter that finds them, such as \"tags.serve = 'true'\" or\n\
+               \"name LIKE 'ctr-%'\".",
+    },
+    Setting {
+        key: "registry.aliases",
+        default: "[]",
+        help: "MLflow: the aliases whose versions are served, beside registry.default_alias. Empty: all.",
+    },
+    Setting {
+        key: "registry.default_alias",
+        default: "\"champion\"",
+        help: "The alias whose version answers a request that names neither alias nor version.",
     },
     Setting {
         key: "registry.poll_interval",
-        default: "\"1s\"",
-        help: "How often the folder is looked at; 100ms or more.",
+        default: "\"0s\"",
+        help: "How often the registry is looked at. A folder: 100ms or more, \"0s\" means 1s. MLflow: 1s or more, \"0s\"\n\
+               means 10s; a webhook makes it look at once.",
+    },
+    Setting {
+        key: "registry.username",
+        default: "\"\"",
+        help: "MLflow: user for basic authentication. Empty: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, if set.",
+    },
+    Setting {
+        key: "registry.password_file",
+        default: "\"\"",
+        help: "MLflow: file that holds the password of registry.username.",
+    },
+    Setting {
+        key: "registry.token_file",
+        default: "\"\"",
+        help: "MLflow: file that holds a bearer token, for a proxy before MLflow. Empty: MLFLOW_TRACKING_TOKEN, if set.",
+    },
+    Setting {
+        key: "registry.ca_file",
+        default: "\"\"",
+        help: "MLflow: file of PEM certificates to trust beside the system's.",
+    },
+    Setting {
+        key: "registry.workspace",
+        default: "\"\"",
+        help: "MLflow: the workspace (X-MLFLOW-WORKSPACE), on a server that has them.",
+    },
+    Setting {
+        key: "registry.webhook_secret_file",
+        default: "\"\"",
+        help: "MLflow: file that holds the secret of the webhook that posts to /webhooks/mlflow at server.http_listen.\n\
+               Empty: no webhook is taken.",
+    },
+    Setting {
+        key: "registry.fetch_timeout",
+        default: "\"10m\"",
+        help: "MLflow: how long the files of one version may take to arrive.",
+    },
+    Setting {
+        key: "registry.max_model_bytes",
+        default: "8589934592",
+        help: "MLflow: size of one version's files together, in bytes.",
+    },
+    Setting {
+        key: "registry.require_manifest",
+        default: "false",
+        help: "MLflow: refuse versions without a tag aibuyer.manifest, which gives the SHA-256 of each file as JSON:\n\
+               {\"model.onnx\": \"9f86d0...\", ...}. A version that has the tag must always match it.",
+    },
+    Setting {
+        key: "storage.path",
+        default: "\"data\"",
+        help: "Folder for what outlives a restart: fetched versions, and the promotion log, which says what answered last.",
+    },
+    Setting {
+        key: "storage.keep_versions",
+        default: "3",
+        help: "Fetched versions of each model that stay on disk beside those in use.",
+    },
+    Setting {
+        key: "loading.keep_warm",
+        default: "\"10m\"",
+        help: "How long a version that was replaced stays loaded, so that a rollback is instant; two of a model at most.",
+    },
+    Setting {
+        key: "loading.signature",
+        default: "\"compatible\"",
+        help: "compatible: a version that takes over must take every request that the one before it takes.\n\
+               any: it may ask for other features, inputs or outputs.",
+    },
+    Setting {
+        key: "loading.max_slowdown",
+        default: "3.0",
+        help: "A version that takes over may take so many times as long for a batch as the one before it. 0: any time.",
     },
     Setting {
         key: "onnxruntime.library",

@@ -2,10 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use aibuyer_loader::{device::CudaRun, onnx::DeviceOptions};
-use toml::Value;
+use aibuyer_loader::{
+    device::CudaRun,
+    gate::{Gate, SignatureRule},
+    onnx::DeviceOptions,
+};
 
-use super::{ConfigError, Raw};
+use super::{ConfigError, Raw, RegistryConfig, reader::Reader};
 
 /// The engine's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,10 +21,14 @@ pub struct Config {
     pub grpc_threads: usize,
     /// How long requests under way may take after a signal to stop.
     pub shutdown_grace: Duration,
-    /// Folder of models.
-    pub registry_path: PathBuf,
-    /// How often it is looked at.
-    pub poll_interval: Duration,
+    /// Where models come from.
+    pub registry: RegistryConfig,
+    /// Folder for what outlives a restart.
+    pub storage_path: PathBuf,
+    /// How long a version that was replaced stays loaded.
+    pub keep_warm: Duration,
+    /// What a version must fulfil to take over from the one that serves.
+    pub gate: Gate,
     /// ONNX Runtime's shared library, if configured.
     pub onnxruntime_library: Option<PathBuf>,
     /// Where models run.
@@ -63,8 +70,16 @@ impl Config {
             grpc_listen: r.address("server.grpc_listen")?,
             http_listen: r.address("server.http_listen")?,
             shutdown_grace: r.duration("server.shutdown_grace", Duration::ZERO)?,
-            registry_path: r.text("registry.path")?.into(),
-            poll_interval: r.duration("registry.poll_interval", Duration::from_millis(100))?,
+            registry: RegistryConfig::new(&r)?,
+            storage_path: r.text("storage.path")?.into(),
+            keep_warm: r.duration("loading.keep_warm", Duration::ZERO)?,
+            gate: Gate {
+                max_slowdown: r.number("loading.max_slowdown")?,
+                signature: match r.one_of("loading.signature", &["compatible", "any"])?.as_str() {
+                    "any" => SignatureRule::Any,
+                    _ => SignatureRule::Compatible,
+                },
+            },
             onnxruntime_library: (!library.is_empty()).then(|| library.into()),
             device: DeviceOptions {
                 choice: r.text("onnxruntime.device")?.parse().map_err(|e: String| r.fail("onnxruntime.device", &e))?,
@@ -96,68 +111,5 @@ impl Config {
                 .map_err(|e: tracing::metadata::ParseLevelError| r.fail("log.level", &e.to_string()))?,
             log_json: r.one_of("log.format", &["text", "json"])? == "json",
         })
-    }
-}
-
-struct Reader<'a> {
-    raw: &'a Raw,
-}
-
-impl Reader<'_> {
-    fn value(&self, key: &str) -> Result<&Value, ConfigError> {
-        // Only a key that is missing from the table of settings has no value: a bug, but not worth a panic.
-        self.raw.get(key).map(|(value, _)| value).ok_or_else(|| self.fail(key, "has no default"))
-    }
-
-    fn fail(&self, key: &str, needs: &str) -> ConfigError {
-        let (value, origin) = match self.raw.get(key) {
-            Some((value, origin)) => (value.to_string(), origin.to_string()),
-            None => (String::new(), String::new()),
-        };
-        ConfigError::Value { key: key.to_owned(), value, origin, needs: needs.to_owned() }
-    }
-
-    fn text(&self, key: &str) -> Result<String, ConfigError> {
-        match self.value(key)? {
-            Value::String(text) => Ok(text.clone()),
-            _ => Err(self.fail(key, "needs a string")),
-        }
-    }
-
-    fn one_of(&self, key: &str, choices: &[&str]) -> Result<String, ConfigError> {
-        let text = self.text(key)?;
-        if choices.contains(&text.as_str()) {
-            Ok(text)
-        } else {
-            Err(self.fail(key, &format!("needs one of {}", choices.join(", "))))
-        }
-    }
-
-    fn integer(&self, key: &str, least: usize, most: usize) -> Result<usize, ConfigError> {
-        let number = match self.value(key)? {
-            Value::Integer(number) => usize::try_from(*number).ok(),
-            _ => None,
-        };
-        number.filter(|n| (least..=most).contains(n)).ok_or_else(|| {
-            let upto = if most == usize::MAX { "up".to_owned() } else { format!("to {most}") };
-            self.fail(key, &format!("needs a whole number from {least} {upto}"))
-        })
-    }
-
-    fn duration(&self, key: &str, least: Duration) -> Result<Duration, ConfigError> {
-        let needs = "needs a duration such as \"250ms\", \"10s\" or \"5m\"";
-        let duration = match self.value(key)? {
-            Value::String(text) => humantime::parse_duration(text).map_err(|_| self.fail(key, needs))?,
-            _ => return Err(self.fail(key, needs)),
-        };
-        if duration < least {
-            return Err(self.fail(key, &format!("needs at least {}", humantime::format_duration(least))));
-        }
-        Ok(duration)
-    }
-
-    fn address(&self, key: &str) -> Result<SocketAddr, ConfigError> {
-        let parsed = self.text(key)?.parse();
-        parsed.map_err(|_| self.fail(key, "needs an IP address and port such as \"127.0.0.1:8500\" or \"[::]:8500\""))
     }
 }

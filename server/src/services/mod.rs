@@ -3,6 +3,7 @@
 pub(crate) mod columns;
 pub(crate) mod ctr;
 pub(crate) mod health;
+pub(crate) mod models;
 pub(crate) mod open_inference;
 mod predictions;
 pub(crate) mod streams;

@@ -102,6 +102,8 @@ pub(crate) struct Server {
 /// Starts a server on free ports; `settings` are as `--set` takes them.
 pub(crate) async fn start(models: &Path, settings: &[&str]) -> Server {
     let fixed = [
+        // Tests that look at what a restart remembers set a folder of their own.
+        format!("storage.path={}", models.join(".storage").display()),
         "server.grpc_listen=127.0.0.1:0".to_owned(),
         "server.http_listen=127.0.0.1:0".to_owned(),
         "registry.poll_interval=100ms".to_owned(),

@@ -14,6 +14,7 @@ mod open_inference;
 mod pages;
 mod plain_models;
 mod predict;
+mod promotions;
 mod stream;
 mod triton;
 mod versions;

@@ -16,23 +16,23 @@ use tonic::{Code, Status};
 
 use crate::harness::{MODEL, Models, ready, start, two};
 
-type Answer = Result<pb::PredictCtrResponse, Status>;
+pub(crate) type Answer = Result<pb::PredictCtrResponse, Status>;
 
-fn version(answer: &Answer) -> Option<u64> {
+pub(crate) fn version(answer: &Answer) -> Option<u64> {
     answer.as_ref().ok().and_then(|r| r.model.as_ref()).map(|m| m.version)
 }
 
-fn pick(pick: Pick) -> pb::PredictCtrRequest {
+pub(crate) fn pick(pick: Pick) -> pb::PredictCtrRequest {
     let model = Some(pb::ModelSelector { name: MODEL.to_owned(), pick: Some(pick) });
     pb::PredictCtrRequest { model, ..two() }
 }
 
-fn alias(name: &str) -> pb::PredictCtrRequest {
+pub(crate) fn alias(name: &str) -> pb::PredictCtrRequest {
     pick(Pick::Alias(name.to_owned()))
 }
 
 /// Cuts a model file in half.
-fn truncated(folder: &Path) {
+pub(crate) fn truncated(folder: &Path) {
     let file = folder.join("model.onnx");
     let content = fs::read(&file).unwrap();
     fs::write(file, &content[..content.len() / 2]).unwrap();
@@ -118,7 +118,7 @@ fn fields(message: &[u8]) -> impl Iterator<Item = (u64, &[u8], &[u8])> {
 #[tokio::test]
 async fn a_new_version_takes_over_and_the_old_one_goes() {
     let models = Models::demo();
-    let server = ready(models.path(), &[]).await;
+    let server = ready(models.path(), &["loading.keep_warm=0s"]).await;
     assert_eq!(version(&server.predict(two()).await), Some(1));
     models.add(MODEL, 2, |_| {});
     server.until(&two(), |a| version(a) == Some(2)).await.unwrap();
@@ -243,8 +243,11 @@ async fn aliases_choose_versions_and_move_without_a_gap() {
     models.aliases(MODEL, "champion: 3\n");
     let answers = |a: &Answer| version(a).expect("champion always answers") == 3;
     server.until(&alias("champion"), answers).await.unwrap();
-    let gone = |a: &Answer| a.as_ref().is_err_and(|s| s.code() == Code::NotFound);
-    server.until(&alias("challenger"), gone).await.unwrap_err();
+    assert_eq!(version(&server.predict(alias("challenger")).await), Some(2), "a deleted alias goes on answering");
+    let page = server.get("/").await.1;
+    assert!(page.contains("challenger (gone from the registry)"), "{page}");
+    let metrics = server.get("/metrics").await.1;
+    assert!(metrics.contains(r#"aibuyer_model_route_lost{model="ctr-upworthy",alias="challenger"} 1"#), "{metrics}");
 }
 
 #[tokio::test]

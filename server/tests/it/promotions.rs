@@ -1,0 +1,95 @@
+//! What a promotion leaves behind: warm versions, a log, and what a restart knows.
+
+use std::fs;
+
+use aibuyer_proto::serving::v1::{self as pb, model_selector::Pick, model_service_client::ModelServiceClient};
+use tonic::Code;
+
+use crate::{
+    harness::{MODEL, Models, Server, ready, start, two},
+    versions::{Answer, alias, pick, truncated, version},
+};
+
+async fn status(server: &Server) -> pb::ModelStatus {
+    let mut client = ModelServiceClient::new(server.channel.clone());
+    let request = pb::ListModelsRequest { name: MODEL.to_owned() };
+    client.list_models(request).await.unwrap().into_inner().models.remove(0)
+}
+
+#[tokio::test]
+async fn a_replaced_version_stays_warm_and_a_rollback_loads_nothing() {
+    let models = Models::demo();
+    models.add(MODEL, 2, |_| {});
+    models.aliases(MODEL, "champion: 1\n");
+    let server = ready(models.path(), &[]).await;
+    models.aliases(MODEL, "champion: 2\n");
+    server.until(&two(), |a| version(a) == Some(2)).await.unwrap();
+    assert_eq!(version(&server.predict(pick(Pick::Version(1))).await), Some(1), "still there by its number");
+    // Were it loaded again, this would be refused.
+    truncated(&models.path().join(MODEL).join("1"));
+    models.aliases(MODEL, "champion: 1\n");
+    server.until(&two(), |a| version(a) == Some(1)).await.unwrap();
+    let told: Vec<String> = status(&server).await.transitions.into_iter().map(|t| t.description).collect();
+    let loads = told.iter().filter(|text| text.contains("ready after")).count();
+    assert_eq!(loads, 2, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_restart_beside_a_broken_champion_serves_what_answered_last() {
+    let models = Models::demo();
+    for next in [2, 3] {
+        models.add(MODEL, next, if next == 3 { truncated } else { |_| {} });
+    }
+    models.aliases(MODEL, "champion: 2\n");
+    let server = ready(models.path(), &[]).await;
+    models.aliases(MODEL, "champion: 3\nother: 1\n");
+    server.until(&alias("other"), |a| version(a) == Some(1)).await.unwrap();
+    drop(server);
+
+    let server = ready(models.path(), &[]).await;
+    assert_eq!(version(&server.predict(two()).await), Some(2), "version 3 is broken");
+    let status = status(&server).await;
+    let champion = status.routes.iter().find(|route| route.alias == "champion").unwrap();
+    assert_eq!((champion.version, champion.wanted_version), (2, 3));
+    let broken = status.versions.iter().find(|v| v.version == 3).unwrap();
+    assert_eq!(broken.phase(), pb::ModelPhase::Failed);
+    let refusal = broken.refusal.as_ref().unwrap();
+    assert_eq!(refusal.check, "digest", "{refusal:?}");
+    let told: Vec<&str> = status.transitions.iter().map(|t| t.description.as_str()).collect();
+    assert!(told.iter().any(|text| text.starts_with("version 3 refused by the digest check")), "{told:?}");
+    assert!(told.contains(&"version 2 answers as champion"), "{told:?}");
+}
+
+#[tokio::test]
+async fn new_files_of_a_version_that_serves_are_checked_beside_it() {
+    let models = Models::demo();
+    let server = ready(models.path(), &[]).await;
+    let file = models.path().join(MODEL).join("1").join("model.onnx");
+    let good = fs::read(&file).unwrap();
+    fs::write(&file, &good[..good.len() / 2]).unwrap();
+    let refused = |status: &pb::ModelStatus| status.versions[0].refusal.is_some();
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !refused(&status(&server).await) {
+        assert!(std::time::Instant::now() < give_up, "never refused");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        assert_eq!(version(&server.predict(two()).await), Some(1), "serves meanwhile");
+    }
+    fs::write(&file, &good).unwrap();
+    while refused(&status(&server).await) {
+        assert!(std::time::Instant::now() < give_up, "refused for ever");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_nobody_knows_is_not_found() {
+    let models = Models::demo();
+    let server = start(models.path(), &[]).await;
+    let request = pb::ListModelsRequest { name: "nope".to_owned() };
+    let error = ModelServiceClient::new(server.channel.clone()).list_models(request).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    assert!(error.message().contains("there are: ctr-upworthy"), "{error:?}");
+    let _: Answer = server.until(&two(), |a| version(a) == Some(1)).await;
+    let all = ModelServiceClient::new(server.channel.clone()).list_models(pb::ListModelsRequest::default()).await;
+    assert_eq!(all.unwrap().into_inner().models.len(), 1);
+}
