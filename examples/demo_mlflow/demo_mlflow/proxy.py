@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-DROPPED = {"connection", "keep-alive", "transfer-encoding", "date", "server"}
+DROPPED = {"host", "connection", "keep-alive", "transfer-encoding", "date", "server"}
 PIECE_SECONDS = 0.1
 CHUNK = 1 << 16
 

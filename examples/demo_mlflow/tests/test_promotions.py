@@ -13,7 +13,7 @@ from demo_mlflow.stage import Stage
 from demo_mlflow.traffic import Traffic, summarise
 from train_ctr.mlflow_rest import Registry
 
-BINARY = Path(os.environ.get("AIBUYER_TEST_SERVER", REPOSITORY / "target/debug/aibuyer-server"))
+BINARY = Path(os.environ.get("SERVER_UNDER_TEST", REPOSITORY / "target/debug/aibuyer-server"))
 RATE = 50
 PATIENCE = 30.0
 
