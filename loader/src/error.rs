@@ -5,7 +5,7 @@ use aibuyer_domain::{
     model::FetchError,
 };
 
-use crate::{batch::BatcherError, session::RunError};
+use crate::{batch::BatcherError, onnx::scan::ScanError, session::RunError};
 
 /// A version that cannot serve: which check failed, on which file, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,14 @@ pub enum LoadError {
         /// What is wrong.
         source: VocabularyError,
     },
+    /// A model file that the runtime must not be given.
+    #[error("{file}: {source}")]
+    Scan {
+        /// The model file.
+        file: String,
+        /// What is wrong.
+        source: ScanError,
+    },
     /// The runtime cannot open the model.
     #[error("{file} cannot be opened by ONNX Runtime: {source}")]
     Open {
@@ -89,6 +97,9 @@ pub enum LoadError {
     /// The load could not begin.
     #[error("the operating system gives no thread for the load: {0}; raise the limit of threads or of memory")]
     Thread(std::io::Error),
+    /// Nobody waits for the version any more.
+    #[error("the registry wanted another version before this one was ready")]
+    Superseded,
     /// The load itself broke.
     #[error("the load panicked: this is a bug in the engine, please report it with the version's files")]
     Panicked,
@@ -111,11 +122,13 @@ impl LoadError {
             Self::Spec(_) => "feature_spec",
             Self::Digest { .. } => "digest",
             Self::Content { .. } | Self::Vocabulary { .. } => "content",
+            Self::Scan { .. } => "onnx_scan",
             Self::Open { .. } => "open",
             Self::Signature(_) | Self::Unsupported(_) => "signature",
             Self::Golden { .. } => "golden",
             Self::WarmUp { .. } => "warm_up",
             Self::Lanes(_) | Self::Thread(_) | Self::Panicked => "engine",
+            Self::Superseded => "superseded",
         }
     }
 }

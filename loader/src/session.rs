@@ -1,5 +1,7 @@
 //! What a lane needs of an inference runtime.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use aibuyer_domain::model::Signature;
 use prost::bytes::Bytes;
 
@@ -27,13 +29,34 @@ pub trait Session: Send {
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError>;
 }
 
+/// A model file's content, and that of the files that hold its weights: all that a runtime reads.
+#[derive(Debug, Clone, Default)]
+pub struct ModelFiles {
+    /// The model file.
+    pub graph: Bytes,
+    /// The others, by the names that the model file has for them.
+    pub external: BTreeMap<String, Arc<[u8]>>,
+}
+
+impl From<Vec<u8>> for ModelFiles {
+    /// A model in one file.
+    fn from(graph: Vec<u8>) -> Self {
+        Self { graph: graph.into(), external: BTreeMap::new() }
+    }
+}
+
 /// Opens sessions.
 pub trait Runtime: Send + Sync {
-    /// Opens sessions on a model file's content; they may share its weights.
+    /// Opens sessions on a model; they may share its weights. `wanted` is asked before each.
     ///
     /// # Errors
-    /// [`RunError`] when the runtime cannot read the model.
-    fn open(&self, model: &Bytes, sessions: usize) -> Result<Vec<Box<dyn Session>>, RunError>;
+    /// [`RunError`] when the runtime cannot read the model, or the sessions are not wanted any more.
+    fn open(
+        &self,
+        model: &ModelFiles,
+        sessions: usize,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Box<dyn Session>>, RunError>;
 
     /// Where sessions run unless they say otherwise.
     fn placement(&self) -> Placement {

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -17,11 +19,11 @@ use aibuyer_domain::{
 use aibuyer_loader::{
     LoadError, Servable,
     batch::{BatchLimits, queue::Priority},
-    onnx::{self, OnnxRuntime},
     stages::{Fetched, Warmed},
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use support::{elsewhere, repository, runtime};
 
 const FILES: [&str; 8] = [
     "MLmodel",
@@ -33,21 +35,6 @@ const FILES: [&str; 8] = [
     "vocab/eyecatcher_id.jsonl",
     "vocab/week.jsonl",
 ];
-
-fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-/// One a process, as ONNX Runtime wants it.
-fn runtime() -> &'static OnnxRuntime {
-    static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        std::env::set_current_dir(repository()).unwrap();
-        let configured = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-        let library = onnx::find(None, configured.as_deref(), None).unwrap_or_else(|e| panic!("{e}"));
-        OnnxRuntime::start(&library).unwrap_or_else(|e| panic!("{e}"))
-    })
-}
 
 /// A copy of the demo model to break.
 struct Copy(tempfile::TempDir);
@@ -98,7 +85,7 @@ impl Copy {
 
 fn load(folder: &Path) -> Result<Warmed, LoadError> {
     let id = ServableId { name: "ctr-upworthy".parse().unwrap(), version: Version::new(1).unwrap() };
-    Fetched::local(id, folder).verify()?.open(runtime(), 2)?.warm(64)
+    Fetched::local(id, folder).verify()?.open(runtime(), 2, &|| true)?.warm(64, &|| true)
 }
 
 #[test]
@@ -128,6 +115,26 @@ fn the_demo_model_loads_and_answers_as_its_golden_rows_say() {
         assert_eq!(scores.outputs.logits.len(), 7);
         assert!(scores.outputs.logits.iter().all(|z| (z - want).abs() < 1e-5), "{want} {:?}", scores.outputs.logits);
         assert!(scores.outputs.variances.unwrap().iter().all(|v| *v > 0.0));
+    }
+}
+
+#[test]
+fn a_load_ends_when_nobody_wants_it_any_more() {
+    let asked = Cell::new(0);
+    let id = || ServableId { name: "ctr-upworthy".parse().unwrap(), version: Version::new(1).unwrap() };
+    let folder = repository().join("models/ctr-upworthy/1");
+    let load = |until: usize| {
+        asked.set(0);
+        let wanted = || asked.replace(asked.get() + 1) < until;
+        Fetched::local(id(), &folder).verify()?.open(runtime(), 2, &wanted)?.warm(4, &wanted)
+    };
+    assert!(load(usize::MAX).is_ok());
+    let all = asked.get();
+    assert!(all > 40, "asked before each session and each run, not {all} times");
+    for until in [0, 1, 2, 10, all - 1] {
+        let Err(error) = load(until) else { panic!("a load of no use was finished") };
+        assert_eq!(error.check(), "superseded", "{error}");
+        assert_eq!(asked.get(), until + 1 + usize::from(until < 2), "no more work once it is not wanted");
     }
 }
 
@@ -193,8 +200,8 @@ fn content_that_lies_with_a_right_hash_is_found_out() {
     };
 
     let (check, message) = forged(&|c| c.forge("model.onnx", b"not a model"));
-    assert_eq!(check, "open", "{message}");
-    assert!(message.contains("model.onnx cannot be opened"), "{message}");
+    assert_eq!(check, "onnx_scan", "{message}");
+    assert!(message.contains("model.onnx: not a whole ONNX model"), "{message}");
 
     let (check, message) = forged(&|c| {
         c.edit_spec(|spec| {
@@ -245,6 +252,23 @@ fn content_that_lies_with_a_right_hash_is_found_out() {
     });
     assert_eq!(check, "golden", "{message}");
     assert!(message.contains("logit is -") && message.contains("the file has 0"), "{message}");
+}
+
+#[test]
+fn weights_in_another_file_need_a_hash_like_every_file() {
+    let copy = Copy::new();
+    let mut model = fs::read(copy.path("model.onnx")).unwrap();
+    model.extend(elsewhere("weights.data"));
+    copy.forge("model.onnx", &model);
+    fs::write(copy.path("weights.data"), [0; 40]).unwrap();
+    let (check, message) = copy.refusal();
+    assert_eq!(check, "onnx_scan", "{message}");
+    assert!(message.contains("\"weights.data\": it is not among files_sha256"), "{message}");
+    copy.forge("weights.data", &[0; 40]);
+    copy.load().unwrap();
+    fs::write(copy.path("weights.data"), [1; 40]).unwrap();
+    let (check, message) = copy.refusal();
+    assert_eq!(check, "digest", "{message}");
 }
 
 #[test]

@@ -80,7 +80,8 @@ impl Ceiling {
     fn rows_per_second(&self, model: &str, batch: usize) -> f64 {
         let id = ServableId { name: model.parse().unwrap(), version: Version::new(1).unwrap() };
         let fetched = Fetched::local(id, folder(model));
-        let warmed = fetched.verify().unwrap().open(&self.runtime, LANES).unwrap().warm(batch).unwrap();
+        let warmed =
+            fetched.verify().unwrap().open(&self.runtime, LANES, &|| true).unwrap().warm(batch, &|| true).unwrap();
         let Kind::Ctr(ctr) = &warmed.verified.kind else { panic!("not a CTR model") };
         let rows = requests::random_rows(&ctr.spec.id_bounds(), ctr.spec.columns(), batch);
         let inputs = Arc::new(Places::new(&warmed.signature).tensors(rows));

@@ -179,7 +179,7 @@ impl Promotions {
     /// Takes note of a change.
     pub(crate) fn record(&self, transition: &Transition) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.record(Entry::new(transition));
+        state.record(&Entry::new(transition));
     }
 
     /// The last changes of a model, the latest first.
@@ -205,9 +205,9 @@ impl State {
         }
     }
 
-    fn record(&mut self, entry: Entry) {
+    fn record(&mut self, entry: &Entry) {
         let history = self.models.entry(entry.model.clone()).or_default();
-        if history.knows(&entry) {
+        if history.knows(entry) {
             return;
         }
         history.take(entry.clone());
@@ -220,7 +220,7 @@ impl State {
             }
             self.lines = 0;
         } else if let Some((path, file)) = &mut self.file {
-            if let Err(error) = line(&entry).and_then(|l| file.write_all(&l)).and_then(|()| file.sync_data()) {
+            if let Err(error) = line(entry).and_then(|l| file.write_all(&l)).and_then(|()| file.sync_data()) {
                 tracing::warn!(path = %path.display(), %error, "promotion log cannot be written");
             }
             self.lines += 1;

@@ -1,10 +1,12 @@
 """Makes the small ONNX models of the tests: `python server/tests/make_models.py server/tests/models`."""
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 
 def save(folder: Path, name: str, inputs, outputs, nodes, constants=()) -> None:
@@ -17,6 +19,59 @@ def save(folder: Path, name: str, inputs, outputs, nodes, constants=()) -> None:
 
 def info(name, dtype, shape):
     return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def mlflow(folder: Path) -> None:
+    """A folder as `mlflow.onnx.log_model` writes it by default: weights in a file of their own, an input example."""
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(7)
+    table = numpy_helper.from_array(random.normal(size=(20, 4)).astype(np.float32), "table")
+    weights = numpy_helper.from_array(random.normal(size=(4, 1)).astype(np.float32), "weights")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["rows"]),
+            helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[1], keepdims=0),
+            helper.make_node("MatMul", ["mean", "weights"], ["product"]),
+            helper.make_node("Add", ["product", "offset"], ["logit"]),
+            helper.make_node("Sigmoid", ["logit"], ["prob"]),
+        ],
+        "deepfm",
+        [info("ids", TensorProto.INT64, ["n", 2]), info("offset", TensorProto.FLOAT, ["n", 1])],
+        [info("prob", TensorProto.FLOAT, ["n", 1])],
+        initializer=[table, weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    (folder / "model.data").unlink(missing_ok=True)
+    onnx.save_model(model, folder / "model.onnx", save_as_external_data=True, location="model.data", size_threshold=0)
+
+    def tensor(name, dtype, shape):
+        return {"name": name, "type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}
+
+    inputs = [tensor("ids", "int64", [-1, 2]), tensor("offset", "float32", [-1, 1])]
+    outputs = [tensor("prob", "float32", [-1, 1])]
+    mlmodel = [
+        "flavors:",
+        "  onnx:",
+        "    code: null",
+        "    data: model.onnx",
+        "    onnx_version: 1.23.2",
+        "  python_function:",
+        "    data: model.onnx",
+        "    loader_module: mlflow.onnx",
+        "mlflow_version: 3.17.2",
+        "saved_input_example_info:",
+        "  artifact_path: input_example.json",
+        "  serving_input_path: serving_input_example.json",
+        "  type: ndarray",
+        "signature:",
+        f"  inputs: '{json.dumps(inputs)}'",
+        f"  outputs: '{json.dumps(outputs)}'",
+        "  params: null",
+    ]
+    (folder / "MLmodel").write_text("\n".join(mlmodel) + "\n")
+    example = {"ids": [[1, 2], [3, 19]], "offset": [[0.25], [-0.5]]}
+    (folder / "input_example.json").write_text(json.dumps(example))
+    (folder / "serving_input_example.json").write_text(json.dumps({"inputs": example}, indent=2))
 
 
 def main(folder: Path) -> None:
@@ -55,6 +110,7 @@ def main(folder: Path) -> None:
         [helper.make_node("ReduceSum", ["history", "axis"], ["total"], keepdims=0)],
         [axis],
     )
+    mlflow(folder / "mlflow")
     # A type that no request can carry.
     save(
         folder,

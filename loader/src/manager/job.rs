@@ -87,8 +87,8 @@ impl Context {
         let ManagerOptions { lanes, limits, gate, .. } = self.options;
         let verified = Located { id }.fetch(self.store.as_ref(), wanted)?.verify()?;
         let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = verified.open(self.runtime.as_ref(), lanes)?;
-        let warmed = opened.warm(limits.max_batch_rows)?;
+        let opened = verified.open(self.runtime.as_ref(), lanes, wanted)?;
+        let warmed = opened.warm(limits.max_batch_rows, wanted)?;
         if let Some(serving) = serving {
             gate::check(&warmed, &serving, &gate)?;
         }

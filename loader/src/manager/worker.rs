@@ -175,7 +175,7 @@ impl Worker {
         });
         match next {
             None => return false,
-            Some((name, Action::Load(version, revision))) => self.load(ServableId { name, version }, revision, now),
+            Some((name, Action::Load(version, revision))) => self.load(&ServableId { name, version }, revision, now),
             Some((name, Action::Cancel(version))) => self.cancel(&ServableId { name, version }),
             Some((name, Action::Drain(version))) => self.drain(&ServableId { name, version }),
         }
@@ -191,7 +191,7 @@ impl Worker {
         due.map(|at| at.saturating_duration_since(now)).chain(draining).min()
     }
 
-    fn load(&mut self, id: ServableId, revision: Revision, now: Instant) {
+    fn load(&mut self, id: &ServableId, revision: Revision, now: Instant) {
         self.jobs += 1;
         let number = self.jobs;
         let Some(model) = self.models.get_mut(&id.name) else { return };
@@ -214,7 +214,7 @@ impl Worker {
             Ok(job) => {
                 model.jobs.insert(id.version, Load { job, began: now, attempts });
             }
-            Err(error) => self.refuse(&id, attempts, &LoadError::Thread(error)),
+            Err(error) => self.refuse(id, attempts, &LoadError::Thread(error)),
         }
     }
 

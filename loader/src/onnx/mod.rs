@@ -8,6 +8,8 @@ mod bound;
 mod cuda;
 mod device;
 mod library;
+mod proto;
+pub mod scan;
 mod session;
 mod weights;
 

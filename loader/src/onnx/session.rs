@@ -3,6 +3,16 @@
 
 use std::{path::Path, sync::Arc};
 
+use super::{
+    cuda,
+    device::{self, DeviceError, DeviceOptions},
+    weights::{self, Weight},
+};
+use crate::{
+    device::{Device, DeviceChoice, Placement},
+    session::{ModelFiles, RunError, Runtime, Session},
+    tensor::{Elements, Tensor, each},
+};
 use aibuyer_domain::model::{Signature, TensorInfo};
 use ort::{
     environment::Environment,
@@ -12,18 +22,6 @@ use ort::{
         builder::{GraphOptimizationLevel, SessionBuilder},
     },
     value::{Outlet, TensorElementType, TensorRef, TensorValueTypeMarker, Value, ValueType},
-};
-use prost::bytes::Bytes;
-
-use super::{
-    cuda,
-    device::{self, DeviceError, DeviceOptions},
-    weights::{self, Weight},
-};
-use crate::{
-    device::{Device, DeviceChoice, Placement},
-    session::{RunError, Runtime, Session},
-    tensor::{Elements, Tensor, each},
 };
 
 /// ONNX Runtime, loaded into this process.
@@ -81,17 +79,30 @@ impl OnnxRuntime {
 }
 
 impl Runtime for OnnxRuntime {
-    fn open(&self, model: &Bytes, sessions: usize) -> Result<Vec<Box<dyn Session>>, RunError> {
+    fn open(
+        &self,
+        model: &ModelFiles,
+        sessions: usize,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Box<dyn Session>>, RunError> {
+        let builder = || {
+            if !wanted() {
+                return Err(ort::Error::new("not wanted any more"));
+            }
+            model.external.iter().try_fold(self.builder()?, |builder, (name, content)| {
+                Ok(builder.with_external_initializer_file_in_memory(name, Arc::clone(content))?)
+            })
+        };
         let on_cpu = |reason: String| -> ort::Result<Vec<Box<dyn Session>>> {
             let weights = weights::large(model)?;
             let placement = Placement { reason, ..Placement::default() };
-            let one = |_| Ok(Box::new(self.session(model, &weights, placement.clone())?) as Box<dyn Session>);
+            let one = |_| Ok(Box::new(session(builder()?, model, &weights, placement.clone())?) as Box<dyn Session>);
             (0..sessions).map(one).collect()
         };
         let opened = match self.placement.device {
             Device::Cpu => on_cpu(String::new()),
-            Device::Cuda(id) => match cuda::open(&|| self.builder(), model, id, &self.options, sessions) {
-                Err(error) if self.options.choice == DeviceChoice::Auto => {
+            Device::Cuda(id) => match cuda::open(&builder, &model.graph, id, &self.options, sessions) {
+                Err(error) if self.options.choice == DeviceChoice::Auto && wanted() => {
                     tracing::warn!(device = %self.placement.device, %error, "this model runs on the CPU");
                     on_cpu(format!("{} cannot run this model: {error}", self.placement.device))
                 }
@@ -117,16 +128,20 @@ impl OnnxRuntime {
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?)
     }
+}
 
-    fn session(&self, model: &Bytes, weights: &[Weight], placement: Placement) -> ort::Result<OnnxSession> {
-        let mut builder = self.builder()?;
-        for (name, value) in weights {
-            builder = builder.with_initializer(name, Arc::clone(value))?;
-        }
-        let session = builder.commit_from_memory(model)?;
-        let signature = signature(&session);
-        Ok(OnnxSession { session, signature, placement, _weights: weights.to_vec() })
+fn session(
+    mut builder: SessionBuilder,
+    model: &ModelFiles,
+    weights: &[Weight],
+    placement: Placement,
+) -> ort::Result<OnnxSession> {
+    for (name, value) in weights {
+        builder = builder.with_initializer(name, Arc::clone(value))?;
     }
+    let session = builder.commit_from_memory(&model.graph)?;
+    let signature = signature(&session);
+    Ok(OnnxSession { session, signature, placement, _weights: weights.to_vec() })
 }
 
 pub(super) fn signature(session: &session::Session) -> Signature {

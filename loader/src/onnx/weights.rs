@@ -6,50 +6,25 @@
 use std::sync::Arc;
 
 use ort::value::{DynValue, Tensor};
-use prost::{Message, bytes::Bytes};
+use prost::Message;
+
+use super::proto::{FLOAT, ModelProto, TensorProto};
+use crate::session::ModelFiles;
 
 /// Weights below this size are left to each session: it may pack them in its own way, which makes the
 /// matrices of hidden layers faster by more than their copies cost.
 const LARGE: usize = 8 << 20;
 
-/// `TensorProto.DataType.FLOAT`.
-const FLOAT: i32 = 1;
-
-/// The parts of onnx.proto that matter here; unknown fields are skipped.
-#[derive(Clone, PartialEq, Message)]
-struct ModelProto {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct GraphProto {
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<TensorProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorProto {
-    #[prost(int64, repeated, tag = "1")]
-    dims: Vec<i64>,
-    #[prost(int32, optional, tag = "2")]
-    data_type: Option<i32>,
-    #[prost(string, optional, tag = "8")]
-    name: Option<String>,
-    #[prost(bytes = "bytes", optional, tag = "9")]
-    raw_data: Option<Bytes>,
-}
-
 /// A weight by the name it has in the graph.
 pub(super) type Weight = (String, Arc<DynValue>);
 
-/// The large float32 weights of a model file; none where the file cannot be read this way, which is for the
-/// session to complain about.
-pub(super) fn large(model: &Bytes) -> ort::Result<Vec<Weight>> {
-    let initializers = ModelProto::decode(model.clone()).ok().and_then(|m| m.graph).map_or(vec![], |g| g.initializer);
+/// The large float32 weights of a model; none where the file cannot be read this way, which is for the session to
+/// complain about.
+pub(super) fn large(model: &ModelFiles) -> ort::Result<Vec<Weight>> {
+    let graph = ModelProto::decode(model.graph.clone()).ok().and_then(|m| m.graph);
     let mut weights = Vec::new();
-    for tensor in initializers {
-        let (Some(name), Some(raw)) = (tensor.name, tensor.raw_data) else { continue };
+    for tensor in graph.map_or(vec![], |g| g.initializer) {
+        let (Some(name), Some(raw)) = (&tensor.name, content(&tensor, model)) else { continue };
         if raw.len() < LARGE || tensor.data_type != Some(FLOAT) {
             continue;
         }
@@ -59,7 +34,18 @@ pub(super) fn large(model: &Bytes) -> ort::Result<Vec<Weight>> {
         if !rest.is_empty() || tensor.dims.iter().product::<i64>() != i64::try_from(values.len()).unwrap_or(-1) {
             continue;
         }
-        weights.push((name, Arc::new(Tensor::from_array((tensor.dims, values))?.into_dyn())));
+        weights.push((name.clone(), Arc::new(Tensor::from_array((tensor.dims, values))?.into_dyn())));
     }
     Ok(weights)
+}
+
+/// A tensor's raw values, here or in another file.
+fn content<'a>(tensor: &'a TensorProto, model: &'a ModelFiles) -> Option<&'a [u8]> {
+    if !tensor.is_external() {
+        return tensor.raw_data.as_deref();
+    }
+    let number = |key| tensor.external(key).filter(|text| !text.is_empty()).map(str::parse::<usize>);
+    let file: &[u8] = model.external.get(tensor.external("location")?)?;
+    let from = file.get(number("offset").unwrap_or(Ok(0)).ok()?..)?;
+    from.get(..number("length").unwrap_or(Ok(from.len())).ok()?)
 }

@@ -8,10 +8,13 @@ use aibuyer_domain::{
 };
 use sha2::{Digest, Sha256};
 
-use super::files::{Files, MlModel, text};
+use super::{
+    files::{Files, MlModel, text},
+    scan, still,
+};
 use crate::{
     error::LoadError,
-    session::Session,
+    session::{ModelFiles, Session},
     tensor::{Elements, Tensor},
 };
 
@@ -100,8 +103,8 @@ impl Places {
 
 impl CtrFiles {
     /// Reads every file, checks it against the spec's hashes, and encodes the worked examples. Gives the
-    /// model file's name and content as well.
-    pub(super) fn verify(files: &mut Files, mlmodel: &MlModel) -> Result<(Self, String, Vec<u8>), LoadError> {
+    /// model file's name, and the model, as well.
+    pub(super) fn verify(files: &mut Files, mlmodel: &MlModel) -> Result<(Self, String, ModelFiles), LoadError> {
         let spec = FeatureSpec::parse(&files.read(FEATURE_SPEC)?)?;
         check_mlmodel(mlmodel, &spec)?;
         let mut contents = BTreeMap::new();
@@ -115,7 +118,7 @@ impl CtrFiles {
         }
         // `FeatureSpec::parse` made sure that every file it refers to is among the hashed ones.
         let mut take = |file: &str| contents.remove(file).unwrap_or_default();
-        let model = take(&spec.model.file);
+        let graph = take(&spec.model.file);
         let examples = golden::parse(&text(&spec.golden.file, take(&spec.golden.file))?)?;
         let calibration = match &spec.interval {
             None => None,
@@ -125,6 +128,10 @@ impl CtrFiles {
                 Some(parsed.map_err(|e| LoadError::Content { file: file.clone(), reason: e.to_string() })?)
             }
         };
+        let model = scan(&spec.model.file, graph, |location| {
+            files.check_inside(location)?;
+            contents.remove(location).ok_or_else(|| "it is not among files_sha256 of feature_spec.json".to_owned())
+        })?;
         // Two fields may share a vocabulary, so these contents stay.
         let encoder = Encoder::new(&spec, |file, rows| {
             let content = contents.get(file).cloned().unwrap_or_default();
@@ -139,18 +146,24 @@ impl CtrFiles {
 
     /// Runs the session on the ends of every field's row range and on the worked examples, alone and as one
     /// batch.
-    pub(super) fn check(&self, session: &mut dyn Session) -> Result<(), LoadError> {
+    pub(super) fn check(&self, session: &mut dyn Session, wanted: &dyn Fn() -> bool) -> Result<(), LoadError> {
         let places = Places::new(&session.signature());
         self.check_range(session, &places)?;
-        self.check_examples(session, &places)
+        self.check_examples(session, &places, wanted)
     }
 
-    fn check_examples(&self, session: &mut dyn Session, places: &Places) -> Result<(), LoadError> {
+    fn check_examples(
+        &self,
+        session: &mut dyn Session,
+        places: &Places,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(), LoadError> {
         let rows = &self.example_rows;
         let together = run(session, places, rows.clone(), "the golden examples as one batch")?;
         golden::check_outputs(&self.examples, &self.spec.golden, &together.logits, together.variances.as_deref())?;
         let mut alone = Outputs { logits: Vec::new(), variances: self.spec.has_variance().then(Vec::new) };
         for row in 0..rows.len {
+            still(wanted)?;
             let one = run(session, places, slice(rows, row), "a golden example alone")?;
             alone.logits.extend(one.logits);
             if let (Some(all), Some(one)) = (&mut alone.variances, one.variances) {

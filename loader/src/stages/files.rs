@@ -1,6 +1,9 @@
 //! An artifact's files, and what MLflow says about them.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Component, Path, PathBuf},
+};
 
 use serde::Deserialize;
 
@@ -21,12 +24,36 @@ impl Files {
         self.folder.join(file).exists()
     }
 
+    /// Reads a file that the model refers to: not one outside the folder, and none through a link that leads there.
+    pub(super) fn external(&mut self, location: &str) -> Result<Vec<u8>, String> {
+        self.check_inside(location)?;
+        self.read(location).map_err(|e| e.to_string())
+    }
+
+    /// Refuses a path that leads out of the folder, or to no file.
+    pub(super) fn check_inside(&self, path: &str) -> Result<(), String> {
+        if !is_inside(path) {
+            return Err("not a relative path of a file in the model's folder".to_owned());
+        }
+        let real = |path: &Path| path.canonicalize().map_err(|e| format!("it cannot be read: {e}"));
+        let file = real(&self.folder.join(path))?;
+        if !file.starts_with(real(&self.folder)?) {
+            return Err("it is a link to a file outside the model's folder".to_owned());
+        }
+        if file.is_file() { Ok(()) } else { Err("it is not a file".to_owned()) }
+    }
+
     pub(super) fn read(&mut self, file: &str) -> Result<Vec<u8>, LoadError> {
         let content = fs::read(self.folder.join(file));
         let content = content.map_err(|source| LoadError::Read { file: file.to_owned(), source })?;
         self.bytes += content.len() as u64;
         Ok(content)
     }
+}
+
+/// Whether a path stays inside the folder that it is relative to.
+pub(super) fn is_inside(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
 }
 
 pub(super) fn text(file: &str, content: Vec<u8>) -> Result<String, LoadError> {

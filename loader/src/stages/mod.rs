@@ -15,17 +15,17 @@ use std::{
 };
 
 use aibuyer_domain::model::{ArtifactStore, ServableId, Signature};
-use prost::bytes::Bytes;
 
 use crate::{
     batch::cost::CostModel,
     device::Placement,
     error::LoadError,
-    session::{Runtime, Session},
+    onnx::scan,
+    session::{ModelFiles, Runtime, Session},
     tensor::Tensor,
 };
 pub use ctr::{CtrFiles, Outputs, Places};
-use files::{Files, MLMODEL, MlModel};
+use files::{Files, MLMODEL, MlModel, is_inside};
 pub use plain::Batching;
 
 /// Name of a plain model's file where nothing says otherwise.
@@ -57,7 +57,7 @@ pub struct Verified {
     /// Bytes of all files that were read.
     pub bytes: u64,
     file: String,
-    model: Vec<u8>,
+    model: ModelFiles,
 }
 
 /// What a model is for.
@@ -133,7 +133,8 @@ impl Fetched {
                 if !is_inside(&file) {
                     return Err(LoadError::MlModel(format!("flavors.onnx.data {file:?} is not inside the artifact")));
                 }
-                let model = files.read(&file)?;
+                let graph = files.read(&file)?;
+                let model = scan(&file, graph, |location| files.external(location))?;
                 (Kind::Plain, file, model)
             }
         };
@@ -141,19 +142,32 @@ impl Fetched {
     }
 }
 
-/// Whether a path stays inside the folder that it is relative to.
-fn is_inside(path: &str) -> bool {
-    std::path::Path::new(path).components().all(|c| matches!(c, std::path::Component::Normal(_)))
+/// Scans a model file; `read` gives the content of each file that it refers to.
+fn scan(
+    file: &str,
+    graph: Vec<u8>,
+    mut read: impl FnMut(&str) -> Result<Vec<u8>, String>,
+) -> Result<ModelFiles, LoadError> {
+    let mut model = ModelFiles::from(graph);
+    let mut length = |location: &str| {
+        let content = read(location)?;
+        let length = content.len() as u64;
+        model.external.insert(location.to_owned(), content.into());
+        Ok(length)
+    };
+    scan::scan(&model.graph, &mut length).map_err(|source| LoadError::Scan { file: file.to_owned(), source })?;
+    Ok(model)
 }
 
 impl Verified {
-    /// Opens one session for each lane and checks the model's signature.
+    /// Opens one session for each lane and checks the model's signature. `wanted` is asked before each session.
     ///
     /// # Errors
-    /// [`LoadError::Open`], [`LoadError::Signature`] or [`LoadError::Unsupported`].
-    pub fn open(mut self, runtime: &dyn Runtime, lanes: usize) -> Result<Opened, LoadError> {
-        let model = Bytes::from(std::mem::take(&mut self.model));
-        let opened = runtime.open(&model, lanes);
+    /// [`LoadError::Open`], [`LoadError::Signature`], [`LoadError::Unsupported`] or [`LoadError::Superseded`].
+    pub fn open(mut self, runtime: &dyn Runtime, lanes: usize, wanted: &dyn Fn() -> bool) -> Result<Opened, LoadError> {
+        let model = std::mem::take(&mut self.model);
+        let opened = runtime.open(&model, lanes, wanted);
+        still(wanted)?;
         let sessions = opened.map_err(|source| LoadError::Open { file: self.file.clone(), source })?;
         for session in &sessions {
             match &self.kind {
@@ -171,10 +185,12 @@ impl Verified {
 impl Opened {
     /// Runs every session: a CTR model on the ends of every field's row range and on the worked examples, alone
     /// and as one batch; any model at every power of two up to `max_batch_rows`, which tells what runs cost.
+    /// `wanted` is asked before each run.
     ///
     /// # Errors
-    /// [`LoadError::Golden`] or [`LoadError::WarmUp`].
-    pub fn warm(mut self, max_batch_rows: usize) -> Result<Warmed, LoadError> {
+    /// [`LoadError::Golden`], [`LoadError::WarmUp`] or [`LoadError::Superseded`].
+    pub fn warm(mut self, max_batch_rows: usize, wanted: &dyn Fn() -> bool) -> Result<Warmed, LoadError> {
+        still(wanted)?;
         let fail = |what: &str, reason: &str| LoadError::WarmUp { what: what.to_owned(), reason: reason.to_owned() };
         let first = self.sessions.first_mut().ok_or_else(|| fail("no lane", "there are no sessions"))?;
         let signature = first.signature();
@@ -190,10 +206,10 @@ impl Opened {
         let mut measured = Vec::new();
         for session in &mut self.sessions {
             if let Kind::Ctr(ctr) = &self.verified.kind {
-                ctr.check(session.as_mut())?;
+                ctr.check(session.as_mut(), wanted)?;
             }
             for rows in powers_of_two(most) {
-                measure(session.as_mut(), rows, &inputs(rows), &mut measured)?;
+                measure(session.as_mut(), rows, &inputs(rows), &mut measured, wanted)?;
             }
         }
         let cost = CostModel::new(&measured).ok_or_else(|| fail("any batch", "nothing was measured"))?;
@@ -202,6 +218,11 @@ impl Opened {
         let placement = sessions.first().map_or_else(Placement::default, |session| session.placement());
         Ok(Warmed { verified, sessions, signature, batching, placement, cost, largest })
     }
+}
+
+/// Ends a load that nobody waits for any more.
+fn still(wanted: &dyn Fn() -> bool) -> Result<(), LoadError> {
+    if wanted() { Ok(()) } else { Err(LoadError::Superseded) }
 }
 
 /// 1, 2, 4 … below `most`, and `most`.
@@ -214,8 +235,10 @@ fn measure(
     rows: usize,
     inputs: &[Tensor],
     measured: &mut Vec<(usize, Duration)>,
+    wanted: &dyn Fn() -> bool,
 ) -> Result<(), LoadError> {
     for run in 0..=MEASURED_RUNS {
+        still(wanted)?;
         let started = Instant::now();
         let result = session.run(inputs);
         let took = started.elapsed();

@@ -131,7 +131,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         return reply(&mut stream, *status, "", body.as_bytes());
     }
     match path.strip_prefix("mlflow-artifacts/artifacts/") {
-        Some(file) => download(&mut stream, &state, file, range, header("if-range")),
+        Some(file) => download(&mut stream, &state, file, range, header("if-range").as_deref()),
         None => {
             let (status, body) = metadata(&state, &path, query);
             reply(&mut stream, status, "", body.to_string().as_bytes())
@@ -195,12 +195,12 @@ fn download(
     state: &State,
     path: &str,
     range: Option<usize>,
-    if_range: Option<String>,
+    if_range: Option<&str>,
 ) -> std::io::Result<()> {
     let file = path.strip_prefix(&format!("{ROOT}/")).unwrap_or(path);
     let Some(content) = state.files.get(file) else { return reply(stream, 404, "", b"{}") };
     let etag = format!("\"{}-{}\"", content.len(), content.first().copied().unwrap_or_default());
-    let from = range.filter(|from| state.ranges && *from < content.len() && if_range.as_ref() == Some(&etag));
+    let from = range.filter(|from| state.ranges && *from < content.len() && if_range == Some(etag.as_str()));
     let body = &content[from.unwrap_or(0)..];
     let status = if from.is_some() { "206 Partial Content" } else { "200 OK" };
     let mut head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());

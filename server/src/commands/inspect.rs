@@ -23,7 +23,7 @@ pub fn run(folder: &Path, runtime: &dyn Runtime, max_batch_rows: usize) -> Resul
     let hint = "name the folder of one version, such as models/ctr-upworthy/1";
     let folder = folder.canonicalize().map_err(|e| format!("{}: {e}; {hint}", folder.display()))?;
     let id = id_of(&folder)?;
-    let load = || Fetched::local(id, &folder).verify()?.open(runtime, 1)?.warm(max_batch_rows);
+    let load = || Fetched::local(id, &folder).verify()?.open(runtime, 1, &|| true)?.warm(max_batch_rows, &|| true);
     let warmed = load().map_err(|e| match &e {
         LoadError::Read { file, .. } if file == "MLmodel" => format!("{}: {e} Else {hint}", folder.display()),
         e => format!("{}: the {} check failed: {e}", folder.display(), e.check()),

@@ -3,12 +3,10 @@
 
 use std::{fs, path::PathBuf, sync::OnceLock};
 
-use prost::bytes::Bytes;
-
 use super::*;
 use crate::{
     onnx::{self, OnnxRuntime},
-    session::Runtime as _,
+    session::{ModelFiles, Runtime as _},
 };
 
 fn repository(file: &str) -> PathBuf {
@@ -51,10 +49,10 @@ fn ways() -> [Buffers; 3] {
 #[test]
 fn buffers_that_are_used_again_give_what_a_plain_session_gives() {
     for model in ["models/ctr-upworthy/1/model.onnx", "server/tests/models/rows.onnx"] {
-        let model = Bytes::from(fs::read(repository(model)).unwrap());
-        let mut plain = runtime().open(&model, 1).unwrap().remove(0);
+        let model = ModelFiles::from(fs::read(repository(model)).unwrap());
+        let mut plain = runtime().open(&model, 1, &|| true).unwrap().remove(0);
         for (i, buffers) in ways().into_iter().enumerate() {
-            let session = runtime().builder().unwrap().commit_from_memory(&model).unwrap();
+            let session = runtime().builder().unwrap().commit_from_memory(&model.graph).unwrap();
             let mut bound = BoundSession::new(session, buffers, Placement::default()).unwrap();
             assert_eq!(bound.signature(), plain.signature());
             // Every bucket often enough to be bound, and in turns, so that one's values cannot pass for another's.
@@ -71,7 +69,7 @@ fn buffers_that_are_used_again_give_what_a_plain_session_gives() {
 
 #[test]
 fn sizes_that_have_buffers_are_bounded_and_what_cannot_be_bound_runs_or_fails_as_it_would() {
-    let model = Bytes::from(fs::read(repository("server/tests/models/rows.onnx")).unwrap());
+    let model = fs::read(repository("server/tests/models/rows.onnx")).unwrap();
     let session = runtime().builder().unwrap().commit_from_memory(&model).unwrap();
     let mut bound = BoundSession::new(session, Buffers::Host(Allocator::default()), Placement::default()).unwrap();
     for rows in (1..100).chain(1..100) {
@@ -86,7 +84,7 @@ fn sizes_that_have_buffers_are_bounded_and_what_cannot_be_bound_runs_or_fails_as
 
 #[test]
 fn a_model_that_cannot_be_recorded_goes_on_without_graphs_and_says_so() {
-    let model = Bytes::from(fs::read(repository("server/tests/models/rows.onnx")).unwrap());
+    let model = fs::read(repository("server/tests/models/rows.onnx")).unwrap();
     let session = runtime().builder().unwrap().commit_from_memory(&model).unwrap();
     let buffers = Buffers::Device { host: Allocator::default(), device: Allocator::default() };
     let placement = Placement { graphs: true, ..Placement::default() };
