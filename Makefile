@@ -52,6 +52,12 @@ demo-mlflow: onnxruntime .venv/ready .venv-mlflow/ready ## Promote, refuse and r
 	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_mlflow .venv/bin/python -m demo_mlflow \
 	    --server target/release/aibuyer-server --out out/demo-mlflow $(if $(CI),,$$([ -t 0 ] && echo --stay || true))
 
+.PHONY: measure-promotions
+measure-promotions: onnxruntime .venv/ready .venv-mlflow/ready ## What promotions cost, into loadtest/results (about 15 minutes); SCENE=refusals ... for one
+	@cargo build --release --package aibuyer-server --package aibuyer-loadtest
+	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_mlflow .venv/bin/python -m demo_mlflow.measure \
+	    --server target/release/aibuyer-server --out out/promotions $(SCENE)
+
 .PHONY: train
 train: csv .venv/ready ## Train the demo model anew (CSV=... required)
 	@PYTHONPATH=examples/train_ctr .venv/bin/python -m train_ctr upworthy \

@@ -44,7 +44,6 @@ def main() -> int:
 def _run(binary: Path, out: Path, stay: bool) -> int:
     shutil.rmtree(out, ignore_errors=True)
     mlflow = MlflowServer(out / "mlflow", out / "mlflow.log")
-    server: Server | None = None
     try:
         progress = Progress("MLflow")
         progress("starting")
@@ -59,17 +58,14 @@ def _run(binary: Path, out: Path, stay: bool) -> int:
         third = stage.add(out / "broken")
         stage.promote(1)
         progress.done("three versions registered, the third one broken; champion is 1")
-        server = stage.server(binary, webhook=True)
         progress = Progress("server")
-        server.start_and_wait()
-        progress.done(f"serves version 1 at {server.grpc}; status page http://{server.http}/")
-        good = _promotions(stage, server, second, third)
-        if stay:
-            _stay(mlflow, server)
+        with stage.server(binary, webhook=True) as server:
+            progress.done(f"serves version 1 at {server.grpc}; status page http://{server.http}/")
+            good = _promotions(stage, server, second, third)
+            if stay:
+                _stay(mlflow, server)
         return 0 if good else 1
     finally:
-        if server is not None:
-            server.stop()
         mlflow.stop()
 
 

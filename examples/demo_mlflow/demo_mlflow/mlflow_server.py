@@ -21,8 +21,8 @@ SETTINGS = {
     # The server under test listens on loopback without TLS, which MLflow would not call by default.
     "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
     "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-    # Without it a new webhook may stay unknown for a minute.
-    "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+    # By default a new webhook may stay unknown for a minute.
+    "MLFLOW_WEBHOOK_CACHE_TTL": "0",
 }
 
 

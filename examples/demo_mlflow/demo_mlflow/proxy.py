@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -22,12 +24,17 @@ class Proxy:
         self.url = url
         self.slow_suffix = ""
         self.bytes_per_second = 0.0
-        self.slow_started = threading.Event()
+        self.connections: set[socket.socket] = set()
         self._target = urlsplit(target).netloc
+
+    def cut(self) -> None:
+        """Ends every connection that is open."""
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def trickle(self, suffix: str, bytes_per_second: float) -> None:
         """From now on; an empty suffix ends it."""
-        self.slow_started.clear()
         self.slow_suffix, self.bytes_per_second = suffix, bytes_per_second
 
     def forward(self, request: BaseHTTPRequestHandler) -> None:
@@ -58,8 +65,6 @@ class Proxy:
     def _body(self, request: BaseHTTPRequestHandler, answer: http.client.HTTPResponse) -> None:
         path = urlsplit(request.path).path
         slow = bool(self.slow_suffix) and request.command == "GET" and path.endswith(self.slow_suffix)
-        if slow:
-            self.slow_started.set()
         while chunk := answer.read(CHUNK):
             while slow and chunk and self.slow_suffix:
                 piece = max(1, int(self.bytes_per_second * PIECE_SECONDS))
@@ -79,6 +84,14 @@ def running(target: str) -> Iterator[Proxy]:
 
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing: what it forwards is in MLflow's log."""
+
+        def setup(self) -> None:
+            super().setup()
+            proxy.connections.add(self.connection)
+
+        def finish(self) -> None:
+            proxy.connections.discard(self.connection)
+            super().finish()
 
         def forward(self) -> None:
             proxy.forward(self)
@@ -101,3 +114,4 @@ def running(target: str) -> Iterator[Proxy]:
         proxy.trickle("", 0)
         server.shutdown()
         server.server_close()
+        proxy.cut()

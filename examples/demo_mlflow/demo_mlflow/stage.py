@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from demo_ctr import stubs
@@ -61,23 +62,33 @@ class Stage:
         self.registry.set_alias(self.model, "champion", version)
         return before
 
-    def server(self, binary: Path, settings: Mapping[str, object] | None = None, webhook: bool = False) -> Server:
-        """A server on this model, not started yet. With `webhook` MLflow tells it at once when the alias moves."""
+    @contextmanager
+    def server(
+        self, binary: Path, settings: Mapping[str, object] | None = None, webhook: bool = False
+    ) -> Iterator[Server]:
+        """A server on this model, ready. With `webhook` MLflow tells it at once when the alias moves."""
         given: dict[str, object] = {
             "registry.mlflow_url": self.registry.url,
             "registry.models": [self.model],
             "registry.poll_interval": "1s",
             "storage.path": str(self.folder / "storage"),
         }
+        secret = self.folder / "webhook-secret"
         if webhook:
-            secret = self.folder / "webhook-secret"
             secret.write_text(secrets.token_urlsafe(), encoding="utf-8")
             secret.chmod(0o600)
             given["registry.webhook_secret_file"] = str(secret)
         server = Server(binary, given | dict(settings or {}), self.folder / "server.log")
-        if webhook:
-            self.registry.create_webhook(self.model, f"http://{server.http}/webhooks/mlflow", secret.read_text())
-        return server
+        address = f"http://{server.http}/webhooks/mlflow"
+        known = self.registry.create_webhook(self.model, address, secret.read_text()) if webhook else None
+        try:
+            server.start_and_wait()
+            yield server
+        finally:
+            server.stop()
+            # MLflow would go on calling a server that is gone, and spend its few threads on it.
+            if known is not None:
+                self.registry.delete_webhook(known)
 
     def traffic(self, server: Server, rate: float) -> Traffic:
         """Callers that know what each version added so far must answer."""

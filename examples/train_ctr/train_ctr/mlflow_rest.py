@@ -124,10 +124,14 @@ class Registry:
         """Its aliases go with it; its files stay."""
         self._call("DELETE", f"{API}/model-versions/delete", {"name": name, "version": str(version)})
 
-    def create_webhook(self, name: str, url: str, secret: str) -> None:
-        """Has MLflow call `url`, signed with `secret`, whenever an alias is set or deleted."""
+    def create_webhook(self, name: str, url: str, secret: str) -> str:
+        """Has MLflow call `url`, signed with `secret`, whenever an alias is set or deleted; the webhook's id."""
         events = [{"entity": "MODEL_VERSION_ALIAS", "action": action} for action in ("CREATED", "DELETED")]
-        self._post("webhooks", name=name, url=url, secret=secret, events=events)
+        answer = self._post("webhooks", name=name, url=url, secret=secret, events=events)
+        return str(answer["webhook"]["webhook_id"])
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        self._call("DELETE", f"{API}/webhooks/{quote(webhook_id)}")
 
     def _get(self, call: str, **parameters: str) -> dict[str, Any]:
         return self._call("GET", f"{API}/{call}?{urlencode(parameters)}")

@@ -27,30 +27,28 @@ def measure(make: Callable[[str], Stage], binary: Path) -> Figures:
     dice = random.Random(2)
     back: list[float] = []
     first: Counter[str] = Counter()
-    with proxy.running(stage.registry.url) as before:
-        server = stage.server(binary, {"registry.mlflow_url": before.url}, webhook=True)
-        try:
+    with (
+        proxy.running(stage.registry.url) as before,
+        stage.server(binary, {"registry.mlflow_url": before.url}, webhook=True) as server,
+        stage.traffic(server, RATE) as traffic,
+    ):
+        traffic.first_answer(serving, time.monotonic(), PATIENCE_SECONDS)
+        for kill in range(KILLS):
+            slow = kill % 2 == 0
+            version = stage.add_again(serving)
+            stage.teach(traffic, version)
+            before.trickle("model.onnx" if slow else "", SLOW_BYTES_PER_SECOND)
+            stage.promote(version)
+            time.sleep(dice.uniform(0, LONGEST_SECONDS[slow]))
+            server.kill()
+            before.trickle("", 0)
+            killed = time.monotonic()
             server.start_and_wait()
-            with stage.traffic(server, RATE) as traffic:
-                traffic.first_answer(serving, time.monotonic(), PATIENCE_SECONDS)
-                for kill in range(KILLS):
-                    slow = kill % 2 == 0
-                    version = stage.add_again(serving)
-                    stage.teach(traffic, version)
-                    before.trickle("model.onnx" if slow else "", SLOW_BYTES_PER_SECOND)
-                    stage.promote(version)
-                    time.sleep(dice.uniform(0, LONGEST_SECONDS[slow]))
-                    server.kill()
-                    before.trickle("", 0)
-                    killed = time.monotonic()
-                    server.start_and_wait()
-                    answer = traffic.next_answer(killed, PATIENCE_SECONDS)
-                    back.append(answer.answered - killed)
-                    first["the new version" if answer.version == version else "the version before"] += 1
-                    traffic.first_answer(version, killed, PATIENCE_SECONDS)
-                    serving = version
-        finally:
-            server.stop()
+            answer = traffic.next_answer(killed, PATIENCE_SECONDS)
+            back.append(answer.answered - killed)
+            first["the new version" if answer.version == version else "the version before"] += 1
+            traffic.first_answer(version, killed, PATIENCE_SECONDS)
+            serving = version
     return {
         "kills": KILLS,
         "first answer after the restart": dict(first),

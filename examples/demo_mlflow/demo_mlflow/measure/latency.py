@@ -36,29 +36,25 @@ def _moves(stage: Stage, binary: Path, count: int, webhook: bool, back: bool) ->
     fresh = [stage.add_again(start) for _ in range(count)]
     stage.promote(start)
     # A webhook alone: the poll is too rare to help.
-    server = stage.server(binary, {"registry.poll_interval": "60s" if webhook else "1s"}, webhook)
+    poll = {"registry.poll_interval": "60s" if webhook else "1s"}
     dice = random.Random(1)
     new, returned = [], []
-    try:
-        server.start_and_wait()
-        with stage.traffic(server, RATE) as traffic:
-            traffic.first_answer(start, time.monotonic(), PATIENCE_SECONDS)
-            before = start
-            for version in fresh:
-                # Moves fall anywhere between two polls.
-                time.sleep(SETTLE_SECONDS if webhook else SETTLE_SECONDS + dice.random())
+    with stage.server(binary, poll, webhook) as server, stage.traffic(server, RATE) as traffic:
+        traffic.first_answer(start, time.monotonic(), PATIENCE_SECONDS)
+        before = start
+        for version in fresh:
+            # Moves fall anywhere between two polls.
+            time.sleep(SETTLE_SECONDS if webhook else SETTLE_SECONDS + dice.random())
+            moved = stage.promote(version)
+            new.append(traffic.first_answer(version, moved, PATIENCE_SECONDS) - moved)
+            if back:
+                time.sleep(SETTLE_SECONDS)
+                moved = stage.promote(before)
+                returned.append(traffic.first_answer(before, moved, PATIENCE_SECONDS) - moved)
+                time.sleep(SETTLE_SECONDS)
                 moved = stage.promote(version)
-                new.append(traffic.first_answer(version, moved, PATIENCE_SECONDS) - moved)
-                if back:
-                    time.sleep(SETTLE_SECONDS)
-                    moved = stage.promote(before)
-                    returned.append(traffic.first_answer(before, moved, PATIENCE_SECONDS) - moved)
-                    time.sleep(SETTLE_SECONDS)
-                    moved = stage.promote(version)
-                    traffic.first_answer(version, moved, PATIENCE_SECONDS)
-                before = version
-    finally:
-        server.stop()
+                traffic.first_answer(version, moved, PATIENCE_SECONDS)
+            before = version
     errors, mixed = sum(bool(a.error) for a in traffic.answers), sum(a.mixed for a in traffic.answers)
     found: dict[str, object] = {"new": spread(new), "errors": errors, "mixed": mixed}
     if returned:

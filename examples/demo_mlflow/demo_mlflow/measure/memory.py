@@ -24,19 +24,15 @@ def measure(make: Callable[[str], Stage], binary: Path) -> Figures:
     stage = make("memory")
     small, large = stage.add_good(), stage.add_good(widen=WIDEN)
     stage.promote(small)
-    server = stage.server(binary, {"loading.keep_warm": "0s"}, webhook=True)
     resident: dict[int, float] = {}
-    try:
-        server.start_and_wait()
-        with stage.traffic(server, RATE) as traffic:
-            for cycle in range(1, CYCLES + 1):
-                for version in (large, small):
-                    traffic.first_answer(version, stage.promote(version), PATIENCE_SECONDS)
-                if cycle == 1 or cycle % EVERY == 0:
-                    time.sleep(SETTLE_SECONDS)
-                    resident[cycle] = resident_mb(server.pid)
-    finally:
-        server.stop()
+    settings = {"loading.keep_warm": "0s"}
+    with stage.server(binary, settings, webhook=True) as server, stage.traffic(server, RATE) as traffic:
+        for cycle in range(1, CYCLES + 1):
+            for version in (large, small):
+                traffic.first_answer(version, stage.promote(version), PATIENCE_SECONDS)
+            if cycle == 1 or cycle % EVERY == 0:
+                time.sleep(SETTLE_SECONDS)
+                resident[cycle] = resident_mb(server.pid)
     return {
         "cycles": CYCLES,
         "resident_mb": resident,

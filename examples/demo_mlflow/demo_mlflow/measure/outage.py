@@ -21,9 +21,7 @@ def measure(make: Callable[[str], Stage], binary: Path, mlflow: MlflowServer) ->
     stage = make("outage")
     good, later = stage.add_good(), stage.add_good()
     stage.promote(good)
-    server = stage.server(binary)
-    try:
-        server.start_and_wait()
+    with stage.server(binary) as server:
         with stage.traffic(server, RATE) as traffic:
             start = traffic.first_answer(good, time.monotonic(), PATIENCE_SECONDS)
             time.sleep(DOWN_SECONDS / 2)
@@ -44,8 +42,6 @@ def measure(make: Callable[[str], Stage], binary: Path, mlflow: MlflowServer) ->
             moved = stage.promote(later)
             followed = traffic.first_answer(later, moved, PATIENCE_SECONDS) - moved
         after = summarise(traffic.answers)
-    finally:
-        server.stop()
     return {
         "seconds without MLflow": DOWN_SECONDS,
         "errors": sum(down.errors.values()) + sum(after.errors.values()),

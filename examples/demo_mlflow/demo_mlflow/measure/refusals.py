@@ -25,24 +25,16 @@ def measure(make: Callable[[str], Stage], binary: Path) -> Figures:
     stage.promote(good)
     cases: list[Figures] = []
     with proxy.running(stage.registry.url) as before:
-        server = stage.server(
-            binary,
-            {"registry.mlflow_url": before.url, "registry.fetch_timeout": f"{FETCH_TIMEOUT:.0f}s"},
-            webhook=True,
-        )
-        try:
-            server.start_and_wait()
-            with stage.traffic(server, RATE) as traffic:
-                traffic.first_answer(good, time.monotonic(), PATIENCE_SECONDS)
-                for name, fault in broken.FAULTS.items():
-                    directory = stage.folder / f"fault-{len(cases)}"
-                    broken.make(stage.folders[good], directory, fault)
-                    cases.append(_refused(stage, traffic, server.http, good, name, stage.add(directory)))
-                endless = stage.add_again(good)
-                before.trickle("model.onnx", bytes_per_second=2000)
-                cases.append(_refused(stage, traffic, server.http, good, ENDLESS, endless))
-        finally:
-            server.stop()
+        settings = {"registry.mlflow_url": before.url, "registry.fetch_timeout": f"{FETCH_TIMEOUT:.0f}s"}
+        with stage.server(binary, settings, webhook=True) as server, stage.traffic(server, RATE) as traffic:
+            traffic.first_answer(good, time.monotonic(), PATIENCE_SECONDS)
+            for name, fault in broken.FAULTS.items():
+                directory = stage.folder / f"fault-{len(cases)}"
+                broken.make(stage.folders[good], directory, fault)
+                cases.append(_refused(stage, traffic, server.http, good, name, stage.add(directory)))
+            endless = stage.add_again(good)
+            before.trickle("model.onnx", bytes_per_second=2000)
+            cases.append(_refused(stage, traffic, server.http, good, ENDLESS, endless))
     return {
         "cases": cases,
         "errors": sum(bool(answer.error) for answer in traffic.answers),
@@ -57,6 +49,7 @@ def _refused(stage: Stage, traffic: Traffic, http: str, good: int, name: str, ve
         check, reason = page.wait_for_refusal(http, stage.model, version, PATIENCE_SECONDS)
     except DemoError as error:
         check, reason = "NOT REFUSED", str(error)
+        stage.promote(good)
     took = time.monotonic() - moved
     # Asked after the refusal, the version before must still be the one that answers.
     traffic.first_answer(good, time.monotonic(), PATIENCE_SECONDS)

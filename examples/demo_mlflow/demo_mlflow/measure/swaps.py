@@ -36,26 +36,22 @@ def measure(make: Callable[[str], Stage], binary: Path, keep_warm: str) -> Figur
     versions = stage.add_good(0.25), stage.add_good(-0.25)
     idle = other.add_good(), other.add_good()
     stage.promote(versions[0])
-    server = stage.server(binary, {"loading.keep_warm": keep_warm, "registry.poll_interval": "10s"}, webhook=True)
+    settings = {"loading.keep_warm": keep_warm, "registry.poll_interval": "10s"}
     moves: list[float] = []
     idles: list[float] = []
     took: list[float] = []
-    try:
-        server.start_and_wait()
-        with stage.traffic(server, CHECKED_RATE) as traffic:
-            traffic.first_answer(versions[0], time.monotonic(), PATIENCE_SECONDS)
-            load = _load(server, stage)
-            time.sleep(WINDOW_SECONDS)
-            for move in range(MOVES):
-                version = versions[(move + 1) % 2]
-                moved = stage.promote(version)
-                took.append(traffic.first_answer(version, moved, PATIENCE_SECONDS) - moved)
-                _window(moves, moved)
-                if move % IDLE_EVERY == 0:
-                    _window(idles, other.promote(idle[move // IDLE_EVERY % 2]))
-            calls, failed = _end(load, stage)
-    finally:
-        server.stop()
+    with stage.server(binary, settings, webhook=True) as server, stage.traffic(server, CHECKED_RATE) as traffic:
+        traffic.first_answer(versions[0], time.monotonic(), PATIENCE_SECONDS)
+        load = _load(server, stage)
+        time.sleep(WINDOW_SECONDS)
+        for move in range(MOVES):
+            version = versions[(move + 1) % 2]
+            moved = stage.promote(version)
+            took.append(traffic.first_answer(version, moved, PATIENCE_SECONDS) - moved)
+            _window(moves, moved)
+            if move % IDLE_EVERY == 0:
+                _window(idles, other.promote(idle[move // IDLE_EVERY % 2]))
+        calls, failed = _end(load, stage)
     during = _latencies(calls, moves, 0.0)
     quiet = _latencies(calls, moves + idles, WINDOW_SECONDS)
     return {
