@@ -1,8 +1,10 @@
 //! Why a version could not be loaded.
 
+use std::time::Duration;
+
 use aibuyer_domain::{
     ctr::{SpecError, VocabularyError, golden::GoldenError},
-    model::FetchError,
+    model::{FetchError, Version},
 };
 
 use crate::{batch::BatcherError, onnx::scan::ScanError, session::RunError};
@@ -91,6 +93,36 @@ pub enum LoadError {
         /// How it fails.
         reason: String,
     },
+    /// What callers send today would be refused, or what they read would be missing.
+    #[error(
+        "not compatible with version {serving}, which serves: {reason}; promote it under an alias of its own, or set \
+         loading.signature = \"any\" once no caller needs that"
+    )]
+    Incompatible {
+        /// The version that serves.
+        serving: Version,
+        /// What differs.
+        reason: String,
+    },
+    /// It would make every caller wait.
+    #[error(
+        "a batch of {rows} takes {took:.1?}, {factor:.1} times the {serving_took:.1?} of version {serving}, which \
+         serves; loading.max_slowdown allows {allowed}: make the model smaller, or raise that (0 allows any)"
+    )]
+    Slower {
+        /// The version that serves.
+        serving: Version,
+        /// Rows of the batch.
+        rows: usize,
+        /// What the new version takes.
+        took: Duration,
+        /// What the version that serves took when it was loaded.
+        serving_took: Duration,
+        /// One by the other.
+        factor: f64,
+        /// As configured.
+        allowed: f64,
+    },
     /// The lanes did not start.
     #[error(transparent)]
     Lanes(#[from] BatcherError),
@@ -127,6 +159,8 @@ impl LoadError {
             Self::Signature(_) | Self::Unsupported(_) => "signature",
             Self::Golden { .. } => "golden",
             Self::WarmUp { .. } => "warm_up",
+            Self::Incompatible { .. } => "compatibility",
+            Self::Slower { .. } => "latency",
             Self::Lanes(_) | Self::Thread(_) | Self::Panicked => "engine",
             Self::Superseded => "superseded",
         }

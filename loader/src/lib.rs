@@ -16,6 +16,7 @@ mod error;
 mod fake;
 pub mod gate;
 mod manager;
+mod memory;
 pub mod onnx;
 mod phase;
 pub mod policy;

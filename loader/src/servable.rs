@@ -11,7 +11,7 @@ use aibuyer_domain::{
 };
 
 use crate::{
-    batch::{BatchLimits, Batcher, Request, ScoreError, Scores, queue::Priority},
+    batch::{BatchLimits, Batcher, Request, ScoreError, Scores, cost::CostModel, queue::Priority},
     device::Placement,
     error::LoadError,
     requests::Requests,
@@ -41,6 +41,8 @@ pub struct Loaded {
     pub bytes: u64,
     /// Where it runs.
     pub placement: Placement,
+    /// Processor time of its runs when it was loaded: what a newer version is compared with.
+    pub work: CostModel,
     /// When it was loaded.
     pub loaded_at: SystemTime,
     /// What has become of its requests.
@@ -62,7 +64,7 @@ impl Servable {
     /// # Errors
     /// [`LoadError::Lanes`] when a lane does not start.
     pub fn start(warmed: Warmed, limits: BatchLimits) -> Result<Self, LoadError> {
-        let Warmed { verified, sessions, signature, batching, placement, cost, largest } = warmed;
+        let Warmed { verified, sessions, signature, batching, placement, cost, work, largest } = warmed;
         let limits = match batching {
             Batching::Rows => limits,
             Batching::None => BatchLimits { max_batch_rows: 1, padded: false, ..limits },
@@ -75,6 +77,7 @@ impl Servable {
             signature,
             bytes: verified.bytes,
             placement,
+            work,
             loaded_at,
             requests: Requests::default(),
             batcher,

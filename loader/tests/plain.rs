@@ -4,11 +4,13 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
 
 use aibuyer_domain::model::{ServableId, Version};
 use aibuyer_loader::{
-    LoadError,
+    LoadError, Servable,
+    batch::BatchLimits,
+    gate::{self, Gate, SignatureRule},
     stages::{Fetched, Warmed},
     tensor::{Elements, Tensor},
 };
@@ -50,6 +52,30 @@ impl Copy {
             Err(error) => (error.check(), error.to_string()),
         }
     }
+}
+
+#[test]
+fn a_version_takes_over_from_one_that_it_can_stand_in_for() {
+    let limits = BatchLimits { max_batch_rows: 8, queue_rows: 100, inline: Duration::ZERO, padded: false };
+    let serving = Servable::start(Copy::new().load().unwrap(), limits).unwrap();
+    let gate = Gate { max_slowdown: 1000.0, signature: SignatureRule::Compatible };
+    gate::check(&Copy::new().load().unwrap(), &serving, &gate).unwrap();
+
+    let strict = Gate { max_slowdown: 1e-6, ..gate };
+    let error = gate::check(&Copy::new().load().unwrap(), &serving, &strict).unwrap_err();
+    assert_eq!(error.check(), "latency", "{error}");
+    assert!(error.to_string().contains("of version 1, which serves; loading.max_slowdown"), "{error}");
+
+    let other = Copy::new();
+    for file in ["MLmodel", "input_example.json", "serving_input_example.json"] {
+        fs::remove_file(other.path(file)).unwrap();
+    }
+    fs::copy(repository().join("server/tests/models/rows.onnx"), other.path("model.onnx")).unwrap();
+    let other = other.load().unwrap();
+    let error = gate::check(&other, &serving, &gate).unwrap_err();
+    assert_eq!(error.check(), "compatibility", "{error}");
+    assert!(error.to_string().contains("callers send the input `ids`, which it does not have"), "{error}");
+    gate::check(&other, &serving, &Gate { max_slowdown: 0.0, signature: SignatureRule::Any }).unwrap();
 }
 
 #[test]

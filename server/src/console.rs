@@ -108,6 +108,9 @@ fn row(
     if model.routes.default == Some(version) {
         answers.insert(0, "default".to_owned());
     }
+    if answers.is_empty() && entry.phase == Phase::Ready {
+        answers.push("nobody, kept warm".to_owned());
+    }
     let phase = entry.phase.name();
     let _ = write!(
         body,

@@ -197,6 +197,23 @@ impl FieldSpec {
         }
     }
 
+    /// Whether a request without a value is refused.
+    #[must_use]
+    pub fn needs_value(&self) -> bool {
+        match self {
+            Self::Categorical { missing, .. } => *missing == MissingPolicy::Reject,
+            Self::Numeric { column, default, missing, .. } => {
+                default.is_none() && (column.is_some() || *missing == MissingPolicy::Reject)
+            }
+        }
+    }
+
+    /// Whether a value that the vocabulary lacks is refused.
+    #[must_use]
+    pub fn rejects_unknown(&self) -> bool {
+        matches!(self, Self::Categorical { oov: UnknownPolicy::Reject, encoding: Encoding::Vocabulary { .. }, .. })
+    }
+
     pub(super) fn vocabulary_file(&self) -> Option<&str> {
         match self {
             Self::Categorical { encoding: Encoding::Vocabulary { file }, .. } => Some(file),

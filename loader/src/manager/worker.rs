@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     error::LoadError,
+    memory,
     phase::{Failure, Phase},
     policy::{self, Action, Routes, Snapshot, Standing},
     servable::Servable,
@@ -73,9 +74,14 @@ impl Model {
         Snapshot { desired: &self.desired, standing: &self.standing, last: &self.last }
     }
 
-    /// What a new version would replace: what answers by default, else for any alias.
-    fn serving(&self) -> Option<Servable> {
-        self.routes.versions().find_map(|version| self.servables.get(&version).cloned())
+    /// What a version would take over from: what answers by default where it is to be the default, else what answers
+    /// for one of its aliases. A new alias has no callers to disappoint.
+    fn replaced_by(&self, version: Version) -> Option<Servable> {
+        let default = (self.desired.default == Some(version)).then_some(self.routes.default).flatten();
+        let aliases = self.desired.aliases.iter().filter(|(_, wanted)| **wanted == version);
+        let replaced =
+            default.into_iter().chain(aliases.filter_map(|(alias, _)| self.routes.aliases.get(alias).copied()));
+        replaced.filter_map(|version| self.servables.get(&version).cloned()).next()
     }
 
     fn take(&mut self, desired: DesiredModel) {
@@ -117,7 +123,16 @@ impl Worker {
     /// registry cannot be reached.
     pub(super) fn begin(&mut self, Beginning { desired, mut last }: Beginning) {
         if let Some(desired) = &desired {
-            last.retain(|name, _| desired.models.contains_key(name));
+            last.retain(|name, last| {
+                let Some(model) = desired.models.get(name) else { return false };
+                // What was deleted is forgotten here and only here; of a model that is named but not shown it may be
+                // the permission that is gone.
+                if *model != DesiredModel::default() {
+                    last.aliases.retain(|alias, _| model.aliases.contains_key(alias));
+                    last.default = last.default.filter(|_| model.default.is_some());
+                }
+                true
+            });
         }
         for (name, last) in last {
             self.models.insert(name, Model { last, ..Model::default() });
@@ -210,7 +225,7 @@ impl Worker {
             // Nobody listens any more when the engine stops.
             let _ = news.send(News::Loaded(done, number, Box::new(result)));
         };
-        match self.job.spawn(number, id.clone(), model.serving(), report) {
+        match self.job.spawn(number, id.clone(), model.replaced_by(id.version), report) {
             Ok(job) => {
                 model.jobs.insert(id.version, Load { job, began: now, attempts });
             }
@@ -300,7 +315,8 @@ impl Worker {
             return;
         }
         for id in &gone {
-            tracing::info!(model = %id.name, version = %id.version, "version retired");
+            let resident_kb = memory::resident_kb();
+            tracing::info!(model = %id.name, version = %id.version, resident_kb, "version retired");
             self.tell(id, Change::Retired);
         }
         self.collect();
@@ -345,6 +361,11 @@ impl Worker {
         }
         self.serving.publish(map);
         for (id, change) in moved {
+            if let Change::Serves { alias, before } = &change {
+                let alias = alias.as_ref().map_or("default", |alias| alias.as_str());
+                let before = before.map_or(0, Version::get);
+                tracing::info!(model = %id.name, version = %id.version, alias, before, "version answers");
+            }
             self.tell(&id, change);
         }
     }

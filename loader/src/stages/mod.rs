@@ -15,10 +15,11 @@ use std::{
 };
 
 use aibuyer_domain::model::{ArtifactStore, ServableId, Signature};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     batch::cost::CostModel,
-    device::Placement,
+    device::{Device, Placement},
     error::LoadError,
     onnx::scan,
     session::{ModelFiles, Runtime, Session},
@@ -89,6 +90,8 @@ pub struct Warmed {
     pub placement: Placement,
     /// Measured at every power of two up to the largest batch.
     pub cost: CostModel,
+    /// The same, in time of the processor: what else the machine does leaves it as it is. On a GPU time on the clock.
+    pub work: CostModel,
     /// Inputs of the largest batch.
     pub largest: Vec<Tensor>,
 }
@@ -203,7 +206,7 @@ impl Opened {
             Kind::Ctr(ctr) => Places::new(&signature).tensors(ctr.batch(rows)),
             Kind::Plain => plain::zeros(&signature, rows),
         };
-        let mut measured = Vec::new();
+        let mut measured = Measured::default();
         for session in &mut self.sessions {
             if let Kind::Ctr(ctr) = &self.verified.kind {
                 ctr.check(session.as_mut(), wanted)?;
@@ -212,11 +215,12 @@ impl Opened {
                 measure(session.as_mut(), rows, &inputs(rows), &mut measured, wanted)?;
             }
         }
-        let cost = CostModel::new(&measured).ok_or_else(|| fail("any batch", "nothing was measured"))?;
+        let costs = CostModel::new(&measured.clock).zip(CostModel::new(&measured.work));
+        let (cost, work) = costs.ok_or_else(|| fail("any batch", "nothing was measured"))?;
         let largest = inputs(most);
         let Self { verified, sessions } = self;
         let placement = sessions.first().map_or_else(Placement::default, |session| session.placement());
-        Ok(Warmed { verified, sessions, signature, batching, placement, cost, largest })
+        Ok(Warmed { verified, sessions, signature, batching, placement, cost, work, largest })
     }
 }
 
@@ -230,21 +234,37 @@ fn powers_of_two(most: usize) -> impl Iterator<Item = usize> {
     std::iter::successors(Some(1), |n| Some(n * 2)).take_while(move |n| *n < most).chain([most])
 }
 
+/// Rows of runs, and what each took.
+#[derive(Default)]
+struct Measured {
+    clock: Vec<(usize, Duration)>,
+    work: Vec<(usize, Duration)>,
+}
+
+/// Time that the processor has spent on this thread.
+fn thread_time() -> Duration {
+    // The system's figures are never negative.
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
 fn measure(
     session: &mut dyn Session,
     rows: usize,
     inputs: &[Tensor],
-    measured: &mut Vec<(usize, Duration)>,
+    measured: &mut Measured,
     wanted: &dyn Fn() -> bool,
 ) -> Result<(), LoadError> {
+    // A session on the CPU computes on the thread that asks it.
+    let here = session.placement().device == Device::Cpu;
     for run in 0..=MEASURED_RUNS {
         still(wanted)?;
-        let started = Instant::now();
+        let (started, spent) = (Instant::now(), thread_time());
         let result = session.run(inputs);
-        let took = started.elapsed();
+        let (took, spent) = (started.elapsed(), thread_time().saturating_sub(spent));
         result.map_err(|e| LoadError::WarmUp { what: format!("a batch of {rows}"), reason: e.to_string() })?;
         if run > 0 {
-            measured.push((rows, took));
+            measured.clock.push((rows, took));
+            measured.work.push((rows, if here { spent } else { took }));
         }
     }
     Ok(())

@@ -97,13 +97,15 @@ fn copy(from: &Path, to: &Path) {
 pub(crate) struct Server {
     pub(crate) app: App,
     pub(crate) channel: Channel,
+    _storage: tempfile::TempDir,
 }
 
 /// Starts a server on free ports; `settings` are as `--set` takes them.
 pub(crate) async fn start(models: &Path, settings: &[&str]) -> Server {
+    // Tests of what a restart remembers set one that outlives the server.
+    let storage = tempfile::tempdir().unwrap();
     let fixed = [
-        // Tests that look at what a restart remembers set a folder of their own.
-        format!("storage.path={}", models.join(".storage").display()),
+        format!("storage.path={}", storage.path().display()),
         "server.grpc_listen=127.0.0.1:0".to_owned(),
         "server.http_listen=127.0.0.1:0".to_owned(),
         "registry.poll_interval=100ms".to_owned(),
@@ -114,7 +116,7 @@ pub(crate) async fn start(models: &Path, settings: &[&str]) -> Server {
     let config = Config::new(&raw, 2).unwrap();
     let app = App::start(&config, runtime(&config)).await.unwrap();
     let channel = Channel::from_shared(format!("http://{}", app.grpc_address)).unwrap().connect().await.unwrap();
-    Server { app, channel }
+    Server { app, channel, _storage: storage }
 }
 
 /// Starts a server and waits until it is ready.

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::{
     harness::{MODEL, Models, Server, ready, start, two},
-    versions::{Answer, alias, pick, truncated, version},
+    versions::{Answer, alias, pick, truncated, version, without_variance},
 };
 
 async fn status(server: &Server) -> pb::ModelStatus {
@@ -40,12 +40,13 @@ async fn a_restart_beside_a_broken_champion_serves_what_answered_last() {
     models.add(MODEL, 2, |_| {});
     models.add(MODEL, 3, truncated);
     models.aliases(MODEL, "champion: 2\n");
-    let server = ready(models.path(), &[]).await;
+    let storage = format!("storage.path={}", models.path().join(".storage").display());
+    let server = ready(models.path(), &[&storage]).await;
     models.aliases(MODEL, "champion: 3\nother: 1\n");
     server.until(&alias("other"), |a| version(a) == Some(1)).await.unwrap();
     drop(server);
 
-    let server = ready(models.path(), &[]).await;
+    let server = ready(models.path(), &[&storage]).await;
     assert_eq!(version(&server.predict(two()).await), Some(2), "version 3 is broken");
     let status = status(&server).await;
     let champion = status.routes.iter().find(|route| route.alias == "champion").unwrap();
@@ -57,6 +58,49 @@ async fn a_restart_beside_a_broken_champion_serves_what_answered_last() {
     let told: Vec<&str> = status.transitions.iter().map(|t| t.description.as_str()).collect();
     assert!(told.iter().any(|text| text.starts_with("version 3 refused by the digest check")), "{told:?}");
     assert!(told.contains(&"version 2 answers as champion"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_version_that_would_disappoint_callers_may_be_a_challenger_but_not_champion() {
+    let models = Models::demo();
+    models.add(MODEL, 2, without_variance);
+    models.aliases(MODEL, "champion: 1\nchallenger: 2\n");
+    let server = ready(models.path(), &[]).await;
+    server.until(&alias("challenger"), |a| version(a) == Some(2)).await.unwrap();
+    models.aliases(MODEL, "champion: 3\nchallenger: 2\nthird: 2\n");
+    models.add(MODEL, 3, without_variance);
+    let refused =
+        |status: &pb::ModelStatus| status.versions.iter().find(|v| v.version == 3).and_then(|v| v.refusal.clone());
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let refusal = loop {
+        match refused(&status(&server).await) {
+            Some(refusal) => break refusal,
+            None => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+        }
+        assert!(std::time::Instant::now() < give_up, "never refused");
+    };
+    assert_eq!(refusal.check, "compatibility", "{refusal:?}");
+    assert!(refusal.reason.contains("loading.signature"), "{refusal:?}");
+    assert_eq!(version(&server.predict(two()).await), Some(1));
+    drop(server);
+    let server = ready(models.path(), &["loading.signature=any"]).await;
+    assert_eq!(version(&server.predict(two()).await), Some(3));
+}
+
+#[tokio::test]
+async fn a_deleted_alias_is_forgotten_at_the_next_start() {
+    let models = Models::demo();
+    models.add(MODEL, 2, |_| {});
+    models.aliases(MODEL, "champion: 1\nold: 2\n");
+    let storage = format!("storage.path={}", models.path().join(".storage").display());
+    let server = ready(models.path(), &[&storage]).await;
+    server.until(&alias("old"), |a| version(a) == Some(2)).await.unwrap();
+    models.aliases(MODEL, "champion: 1\nnew: 1\n");
+    server.until(&alias("new"), |a| version(a) == Some(1)).await.unwrap();
+    assert_eq!(version(&server.predict(alias("old")).await), Some(2));
+    drop(server);
+    let server = ready(models.path(), &[&storage]).await;
+    assert_eq!(server.predict(alias("old")).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
