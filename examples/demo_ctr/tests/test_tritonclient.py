@@ -22,7 +22,7 @@ MODEL = "ctr-upworthy"
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[triton.InferenceServerClient]:
-    binary = Path(os.environ.get("AIBUYER_TEST_SERVER", REPOSITORY / "target/debug/aibuyer-server"))
+    binary = Path(os.environ.get("SERVER_UNDER_TEST", REPOSITORY / "target/debug/aibuyer-server"))
     with server.running(binary, REPOSITORY / "models") as address, triton.InferenceServerClient(address) as client:
         yield client
 

@@ -1,0 +1,84 @@
+"""Command line: `python -m demo_mlflow.measure --server BINARY --out DIR [scene ...]`; results are JSON and a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from demo_ctr.errors import DemoError
+from train_ctr.mlflow_rest import MlflowError
+
+from demo_mlflow.measure import crashes, latency, memory, outage, refusals, swaps
+from demo_mlflow.measure.figures import Figures
+from demo_mlflow.mlflow_server import REPOSITORY, MlflowServer
+from demo_mlflow.stage import Stage
+
+RESULTS = REPOSITORY / "loadtest" / "results" / "promotions.json"
+Make = Callable[[str], Stage]
+# By name: what to run, and the lines that tell what came out.
+SCENES: dict[str, tuple[Callable[[Make, Path, MlflowServer], Figures], Callable[[Figures], list[str]]]] = {
+    "latency": (lambda make, binary, _: latency.measure(make, binary), latency.text),
+    "swaps-cold": (lambda make, binary, _: swaps.measure(make, binary, "0s"), swaps.text),
+    "swaps-warm": (lambda make, binary, _: swaps.measure(make, binary, "10m"), swaps.text),
+    "memory": (lambda make, binary, _: memory.measure(make, binary), memory.text),
+    "refusals": (lambda make, binary, _: refusals.measure(make, binary), refusals.text),
+    "crashes": (lambda make, binary, _: crashes.measure(make, binary), crashes.text),
+    "outage": (outage.measure, outage.text),
+}
+
+
+def main() -> int:
+    options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    shutil.rmtree(options.out, ignore_errors=True)
+    mlflow = MlflowServer(options.out / "mlflow", options.out / "mlflow.log")
+    try:
+        mlflow.start_and_wait()
+        for name in options.scenes or SCENES:
+            _scene(name, options, mlflow)
+    except (DemoError, MlflowError) as error:
+        print(f"measure: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        mlflow.stop()
+    return 0
+
+
+def _scene(name: str, options: argparse.Namespace, mlflow: MlflowServer) -> None:
+    run, text = SCENES[name]
+
+    def make(model: str) -> Stage:
+        folder = options.out / model
+        folder.mkdir(parents=True)
+        return Stage(mlflow.registry(), model, folder)
+
+    print(f"{name} ...", flush=True)
+    begun = time.monotonic()
+    found = run(make, options.server, mlflow)
+    print(f"{name} ({time.monotonic() - begun:.0f} s)")
+    for line in text(found):
+        print(f"  {line}")
+    # Each scene at once: a later one that fails takes nothing with it.
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results[name] = {"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} | found
+    RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="demo_mlflow.measure", description="Measures promotions from a real MLflow.")
+    parser.add_argument("--server", type=Path, required=True, help="the aibuyer-server binary")
+    parser.add_argument("--out", type=Path, required=True, help="folder for logs and data; what is there is deleted")
+    parser.add_argument("scenes", nargs="*", metavar="scene", choices=[*SCENES, []], help=", ".join(SCENES))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
