@@ -175,7 +175,7 @@ fn a_swapped_file_is_named() {
 #[test]
 fn a_model_of_another_flavor_or_contract_is_refused() {
     for (from, to, expect) in [
-        ("  onnx:\n", "  prophet:\n", "has no `onnx` flavor"),
+        ("  onnx:\n", "  sklearn:\n", "has neither an `onnx` nor a `prophet` flavor"),
         ("data: model.onnx", "data: other.onnx", "flavors.onnx.data is \"other.onnx\""),
         ("aibuyer_contract: \"1\"", "aibuyer_contract: \"2\"", "metadata.aibuyer_contract is \"2\""),
         ("aibuyer_contract", "contract", "has no metadata.aibuyer_contract"),
