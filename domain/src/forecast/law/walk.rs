@@ -121,12 +121,14 @@ impl Walk {
         }
     }
 
-    /// How to go on where the closed form does not: with nodes for all rows if they can be few, else along a path.
+    /// How to go on where the closed form does not: with nodes for all rows where they are few, or where it is so
+    /// unlikely that nothing changed that the function falls off by itself; else along a path.
     fn later(&mut self) -> State {
         let least = self.ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        if least > 0.0 {
+        let changed = self.shifts.rarity_of_none(self.rows) > 20.0;
+        if least > 0.0 || changed {
             let (size, reach) = self.size(self.ratios.len(), self.alike, last_node(self.shifts, self.rows, least));
-            if size.nodes() <= MANY {
+            if size.nodes() <= MANY || changed {
                 self.reach = reach;
                 return State::Nodes(self.grid(size));
             }
