@@ -5,7 +5,10 @@ use std::sync::Arc;
 use aibuyer_loader::{executor::Executor, serving_map::Serving};
 use aibuyer_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
-    serving::v1::{ctr_service_server::CtrServiceServer, model_service_server::ModelServiceServer},
+    serving::v1::{
+        budget_service_server::BudgetServiceServer, ctr_service_server::CtrServiceServer,
+        model_service_server::ModelServiceServer,
+    },
 };
 use tonic::{
     service::Routes,
@@ -21,7 +24,9 @@ use crate::{
     promotions::Promotions,
     readiness::Readiness,
     reload::Reload,
-    services::{ctr::Ctr, health::Health, models::Models, open_inference::OpenInference, streams::Streams},
+    services::{
+        budget::Budget, ctr::Ctr, health::Health, models::Models, open_inference::OpenInference, streams::Streams,
+    },
 };
 
 /// All layers, innermost first.
@@ -41,7 +46,7 @@ pub(crate) struct Parts {
 
 /// The stack, ready to serve.
 pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, tonic_reflection::server::Error> {
-    let Parts { serving, metrics, readiness, reload, promotions, executor: _ } = parts;
+    let Parts { serving, metrics, readiness, reload, promotions, executor } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
@@ -69,7 +74,10 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
     let ctr =
         Ctr { serving, streams, max_candidates: config.max_candidates, default_deadline: config.default_deadline };
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
+    let budget = Budget { executor, default_deadline: config.default_deadline };
+    let budget = BudgetServiceServer::new(budget).max_decoding_message_size(config.max_message_bytes);
     let routes = Routes::new(ctr)
+        .add_service(budget)
         .add_service(ModelServiceServer::new(models))
         .add_service(open_inference)
         .add_service(HealthServer::new(health))
