@@ -1,9 +1,12 @@
-//! Timings of the budget optimiser.
+//! Timings of the budget optimiser and the anomaly detector.
 
 #![allow(clippy::unwrap_used)]
 
-use aibuyer_domain::budget::{Campaign, Curve, Effort, Problem, Schedule, SpendBounds, optimise};
-use divan::Bencher;
+use aibuyer_domain::{
+    anomaly::{Detector, Settings},
+    budget::{Campaign, Curve, Effort, Problem, Schedule, SpendBounds, optimise},
+};
+use divan::{Bencher, counter::ItemsCount};
 
 fn main() {
     divan::main();
@@ -61,4 +64,15 @@ fn s_shaped_campaigns(bencher: Bencher, count: usize) {
 fn s_shaped_campaigns_to_the_end(bencher: Bencher, count: usize) {
     let problem = problem(count, (1.5, 4.0), true);
     bencher.bench_local(|| optimise(&problem, Effort::default()));
+}
+
+/// One value at a time, of a series that has filled its blocks.
+#[divan::bench(args = [10_000])]
+fn detector_values(bencher: Bencher, count: usize) {
+    let mut u = uniform(3);
+    let values: Vec<f64> = (0..count).map(|_| 100.0 + u()).collect();
+    let mut detector = Detector::new(Settings::default()).unwrap();
+    bencher
+        .counter(ItemsCount::new(count))
+        .bench_local(|| values.iter().filter(|v| detector.push(Some(**v)).alert).count());
 }

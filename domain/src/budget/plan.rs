@@ -6,7 +6,7 @@ use super::{
     relax::Item,
 };
 
-/// How hard to try. Both ends are deterministic: the same problem has the same plan on every machine.
+/// How hard to try. Neither is a time: a busy machine does not change a plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
     /// Relative gap between objective and bound at which a plan is good enough.
