@@ -42,8 +42,8 @@ pub enum ExecutorError {
         /// Rows that may wait.
         capacity: usize,
     },
-    /// The deadline passed before a thread was free.
-    #[error("the deadline passed before the work could begin")]
+    /// The deadline passed before a thread was free, or before the work was done.
+    #[error("the deadline passed before the work was done: allow more time or ask for less")]
     DeadlineExceeded,
     /// The work broke; the text is for the log.
     #[error("the work panicked: {0}")]

@@ -6,8 +6,8 @@ use aibuyer_loader::{executor::Executor, serving_map::Serving};
 use aibuyer_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     serving::v1::{
-        ctr_service_server::CtrServiceServer, forecast_service_server::ForecastServiceServer,
-        model_service_server::ModelServiceServer,
+        budget_service_server::BudgetServiceServer, ctr_service_server::CtrServiceServer,
+        forecast_service_server::ForecastServiceServer, model_service_server::ModelServiceServer,
     },
 };
 use tonic::{
@@ -25,6 +25,7 @@ use crate::{
     readiness::Readiness,
     reload::Reload,
     services::{
+        budget::Budget,
         ctr::Ctr,
         forecast::{ForecastCache, Forecasts},
         health::Health,
@@ -65,7 +66,8 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
         readiness: readiness.clone(),
         max_message_bytes: config.max_message_bytes,
     };
-    let forecasts = Forecasts::new(serving.clone(), streams.clone(), executor, config.default_deadline, forecasts);
+    let forecasts =
+        Forecasts::new(serving.clone(), streams.clone(), executor.clone(), config.default_deadline, forecasts);
     let forecasts = ForecastServiceServer::new(forecasts).max_decoding_message_size(config.max_message_bytes);
     let models = Models { serving: serving.clone(), promotions, problems: reload.watcher.problems().clone() };
     let open_inference = OpenInference {
@@ -82,7 +84,10 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
     let ctr =
         Ctr { serving, streams, max_candidates: config.max_candidates, default_deadline: config.default_deadline };
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
+    let budget = Budget { executor, default_deadline: config.default_deadline };
+    let budget = BudgetServiceServer::new(budget).max_decoding_message_size(config.max_message_bytes);
     let routes = Routes::new(ctr)
+        .add_service(budget)
         .add_service(ModelServiceServer::new(models))
         .add_service(forecasts)
         .add_service(open_inference)

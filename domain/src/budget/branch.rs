@@ -50,15 +50,16 @@ struct Search<'a> {
     closed: f64,
 }
 
-/// The best spends of `items` within `budget`; the items' lower ends are known to fit.
-pub(super) fn solve(items: &[Item], budget: f64, effort: Effort) -> Solved {
+/// The best spends of `items` within `budget`; the items' lower ends are known to fit. Asks `go_on` before each further
+/// part of the problem.
+pub(super) fn solve(items: &[Item], budget: f64, effort: Effort, go_on: &dyn Fn() -> bool) -> Solved {
     let ranges: Vec<Range> = items.iter().map(|i| Range { lo: i.lo, hi: i.hi }).collect();
     let mut search =
         Search { items, budget, gap: effort.gap, evaluations: 0, best: None, open: BinaryHeap::new(), closed: 0.0 };
     search.visit(ranges, None);
     while let Some(node) = search.open.pop() {
-        let given_up = search.is_closed(node.relaxed.upper) || search.evaluations > effort.evaluations;
-        if given_up {
+        let tired = || search.evaluations > effort.evaluations || !go_on();
+        if search.is_closed(node.relaxed.upper) || tired() {
             // The others have no greater bound.
             search.closed = search.closed.max(node.relaxed.upper);
             break;

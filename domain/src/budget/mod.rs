@@ -26,5 +26,5 @@ mod response;
 pub use curve::{Component, Curve};
 pub use error::BudgetError;
 pub use fit::{Fit, FitError, Model, Observation, Warning, fit};
-pub use plan::{Binding, CampaignPlan, Effort, Plan, Spend, optimise};
+pub use plan::{Binding, CampaignPlan, Effort, Plan, Spend, optimise, optimise_while};
 pub use problem::{Campaign, Problem, Schedule, SpendBounds};

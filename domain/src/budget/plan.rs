@@ -84,8 +84,15 @@ pub struct Plan {
 /// was reached when the evaluations ran out.
 #[must_use]
 pub fn optimise(problem: &Problem, effort: Effort) -> Plan {
+    optimise_while(problem, effort, &|| true)
+}
+
+/// As [`optimise`], for callers whose time is short: when `go_on` says no, the best plan so far is the answer, with the
+/// gap that it has. It is asked between steps of the search, each of which takes as long as a few concave problems.
+#[must_use]
+pub fn optimise_while(problem: &Problem, effort: Effort, go_on: &dyn Fn() -> bool) -> Plan {
     let Problem { budget, campaigns, items } = problem;
-    let solved = solve(items, *budget, effort);
+    let solved = solve(items, *budget, effort, go_on);
     let mut pairs = items.iter().zip(&solved.spends);
     let mut next = |c: &CheckedCampaign| -> Vec<Spend> {
         pairs.by_ref().take(c.items).map(|(item, x)| spend(c, item, *x)).collect()

@@ -43,6 +43,20 @@ pub struct Campaign {
     pub schedule: Schedule,
 }
 
+impl Campaign {
+    /// Checks this campaign alone.
+    ///
+    /// # Errors
+    /// [`BudgetError::Field`] names the field that is not finite, negative or contradicts another.
+    pub fn check(&self) -> Result<(), BudgetError> {
+        self.checked().map(|_| ())
+    }
+
+    fn checked(&self) -> Result<(CheckedCampaign, Vec<Response>), BudgetError> {
+        check(self).map_err(|bad| BudgetError::Field { campaign: self.id.clone(), field: bad.path, reason: bad.reason })
+    }
+}
+
 /// A budget problem that can be solved: every field is in range and the minima can be afforded.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -87,11 +101,7 @@ impl Problem {
         let mut checked = Vec::with_capacity(campaigns.len());
         let mut responses = Vec::with_capacity(campaigns.len());
         for campaign in campaigns {
-            let (c, r) = check(&campaign).map_err(|bad| BudgetError::Field {
-                campaign: campaign.id.clone(),
-                field: bad.path,
-                reason: bad.reason,
-            })?;
+            let (c, r) = campaign.checked()?;
             checked.push(CheckedCampaign { id: campaign.id, ..c });
             responses.extend(r);
         }
@@ -141,7 +151,7 @@ fn check(campaign: &Campaign) -> Result<(CheckedCampaign, Vec<Response>), Bad> {
         return bad("max", "must be finite: leave it out for no greatest spend".into());
     }
     if let Some(max) = max.filter(|max| *max < min) {
-        return bad("max", format!("{max} is below {prefix}min {min}"));
+        return bad("max", format!("{max} is below min {min}"));
     }
     let responses = match days {
         None => vec![response],

@@ -4,6 +4,7 @@ use aibuyer_domain::{
     ErrorKind,
     budget::{
         Binding, BudgetError, Campaign, Component, Curve, Effort, Plan, Problem, Schedule, SpendBounds, optimise,
+        optimise_while,
     },
 };
 
@@ -53,7 +54,7 @@ fn errors_name_campaign_and_field_and_what_to_do() {
         (bounds(101.0, None), "add up to 101, the budget is 100: raise it or lower minima"),
         (days(vec![], 0.0, None), "daily_potential: is empty"),
         (days(vec![1.0, -1.0], 0.0, None), "daily_potential[1]: -1"),
-        (days(vec![1.0], 2.0, Some(1.0)), "daily_max: 1 is below daily_min 2"),
+        (days(vec![1.0], 2.0, Some(1.0)), "daily_max: 1 is below min 2"),
         (days(vec![1.0; 11], 10.0, None), "add up to 110"),
         (vec![], "no campaigns"),
         (vec![campaign("a", LINEAR, 0.0, None); 2], "\"a\" stands twice"),
@@ -170,4 +171,10 @@ fn a_search_that_is_cut_short_says_how_far_it_is() {
     let full = optimise(&problem, Effort::default());
     assert!(hasty.gap > 0.0 && hasty.upper_bound >= full.objective && hasty.objective <= full.objective);
     assert!(full.gap <= 1e-9, "{}", full.gap);
+    // Out of time at once, and after a few steps.
+    let stopped = optimise_while(&problem, Effort::default(), &|| false);
+    assert_eq!(stopped, hasty);
+    let left = std::cell::Cell::new(3);
+    let later = optimise_while(&problem, Effort::default(), &|| left.replace(left.get() - 1) > 0);
+    assert!(later.gap <= hasty.gap && later.objective >= hasty.objective, "{} {}", later.gap, hasty.gap);
 }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod binary;
+mod budget;
 mod connections;
 mod encoded;
 mod harness;
