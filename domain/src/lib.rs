@@ -1,15 +1,18 @@
 //! Pure maths and vocabulary of the engine: what a model version is called, how named features become
-//! tensors, how a model's output becomes a click-through rate with an interval.
+//! tensors, how a model's output becomes a click-through rate with an interval, how a Prophet model forecasts.
 //!
 //! What deliberately does not live here: tokio, files, sockets, clocks, global randomness. Every function
 //! is a function of its arguments, so everything here is tested without a server.
 //!
 //! Data takes this way: [`model`] names who must answer; [`ctr::FeatureSpec`] is read once a version;
 //! [`ctr::Encoder`] turns a request's columns into [`ctr::Rows`]; a session (elsewhere) turns rows into
-//! logits; [`ctr::estimate`] turns a logit and its variance into a probability with bounds.
+//! logits; [`ctr::estimate`] turns a logit and its variance into a probability with bounds. Forecasts need no session:
+//! [`forecast::Prophet`] answers for a [`forecast::Frame`] by itself.
 
+pub mod budget;
 pub mod ctr;
 pub mod error;
+pub mod forecast;
 pub mod model;
 
 pub use error::ErrorKind;

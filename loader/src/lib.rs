@@ -12,6 +12,7 @@
 pub mod batch;
 pub mod device;
 mod error;
+pub mod executor;
 #[cfg(test)]
 mod fake;
 pub mod gate;

@@ -255,6 +255,19 @@ fn content_that_lies_with_a_right_hash_is_found_out() {
 }
 
 #[test]
+fn outputs_that_are_not_numbers_are_refused() {
+    let copy = Copy::new();
+    let mut model = fs::read(copy.path("model.onnx")).unwrap();
+    // Most of the file is its table; float32 of these bytes is NaN wherever it begins.
+    let (from, to) = (model.len() / 4, model.len() / 4 * 3);
+    model[from..to].fill(0xFF);
+    copy.forge("model.onnx", &model);
+    let (check, message) = copy.refusal();
+    assert!(["warm_up", "golden"].contains(&check), "{check}");
+    assert!(message.contains("NaN"), "{message}");
+}
+
+#[test]
 fn weights_in_another_file_need_a_hash_like_every_file() {
     let copy = Copy::new();
     let mut model = fs::read(copy.path("model.onnx")).unwrap();

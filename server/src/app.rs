@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use aibuyer_loader::{Beginning, Manager, serving_map::Serving, session::Runtime};
+use aibuyer_loader::{Beginning, Manager, executor::Executor, serving_map::Serving, session::Runtime};
 use aibuyer_registry::Watcher;
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -16,7 +16,8 @@ use crate::{
     registry::{self, RegistryError},
     reload::Reload,
     shards::Shards,
-    stack, webhooks,
+    stack::{self, Parts},
+    webhooks,
 };
 
 /// The engine did not start.
@@ -97,11 +98,16 @@ impl App {
         let readiness = Readiness::default();
         let watcher = Arc::new(watcher);
         let reload = Reload { watcher: Arc::clone(&watcher), manager, readiness: readiness.clone() };
-        let router = |_| {
-            let (metrics, promotions) = (Arc::clone(&metrics), Arc::clone(&promotions));
-            stack::build(config, serving.clone(), metrics, readiness.clone(), reload.clone(), promotions)
+        let parts = Parts {
+            serving: serving.clone(),
+            metrics: Arc::clone(&metrics),
+            readiness: readiness.clone(),
+            reload,
+            promotions: Arc::clone(&promotions),
+            executor: Executor::start(config.executor_threads, config.executor_rows).map_err(StartError::Threads)?,
         };
-        let routers = (0..config.grpc_threads).map(router).collect::<Result<_, _>>()?;
+        let routers = (0..config.grpc_threads).map(|_| stack::build(config, parts.clone()));
+        let routers = routers.collect::<Result<_, _>>()?;
         let grpc = Shards::serve(grpc_listener, routers, || readiness.stopped()).map_err(StartError::Threads)?;
         let admin = admin::router(Admin {
             serving: serving.clone(),

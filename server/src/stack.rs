@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aibuyer_loader::serving_map::Serving;
+use aibuyer_loader::{executor::Executor, serving_map::Serving};
 use aibuyer_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     serving::v1::{ctr_service_server::CtrServiceServer, model_service_server::ModelServiceServer},
@@ -27,15 +27,21 @@ use crate::{
 /// All layers, innermost first.
 pub(crate) type Layers = Stack<DeadlineLayer, Stack<MendLayer, Stack<ObserveLayer, Identity>>>;
 
+/// What the services need of the engine.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) serving: Serving,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) readiness: Readiness,
+    pub(crate) reload: Reload,
+    pub(crate) promotions: Arc<Promotions>,
+    /// For work that is long on a processor.
+    pub(crate) executor: Executor,
+}
+
 /// The stack, ready to serve.
-pub(crate) fn build(
-    config: &Config,
-    serving: Serving,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    reload: Reload,
-    promotions: Arc<Promotions>,
-) -> Result<Router<Layers>, tonic_reflection::server::Error> {
+pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, tonic_reflection::server::Error> {
+    let Parts { serving, metrics, readiness, reload, promotions, executor: _ } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)

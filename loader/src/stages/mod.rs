@@ -6,6 +6,8 @@
 //! models, under a contract (`ctr`), and plain ONNX ones (`plain`).
 
 mod ctr;
+mod declared;
+mod example;
 mod files;
 mod plain;
 
@@ -26,6 +28,8 @@ use crate::{
     tensor::Tensor,
 };
 pub use ctr::{CtrFiles, Outputs, Places};
+use declared::Declared;
+use example::Example;
 use files::{Files, MLMODEL, MlModel, is_inside};
 pub use plain::Batching;
 
@@ -59,6 +63,8 @@ pub struct Verified {
     pub bytes: u64,
     file: String,
     model: ModelFiles,
+    declared: Declared,
+    example: Option<Example>,
 }
 
 /// What a model is for.
@@ -122,26 +128,29 @@ impl Fetched {
     pub fn verify(self) -> Result<Verified, LoadError> {
         let mut files = Files { folder: self.folder, bytes: 0 };
         let has_spec = files.has(ctr::FEATURE_SPEC);
-        let mlmodel = match has_spec || files.has(MLMODEL) || !files.has(MODEL) {
+        let mlmodel = match has_spec || files.of_mlflow() || !files.has(MODEL) {
             true => Some(MlModel::parse(files.read(MLMODEL)?)?),
             false => None,
         };
-        let (kind, file, model) = match mlmodel {
+        let mut example = None;
+        let (kind, file, model) = match &mlmodel {
             Some(mlmodel) if has_spec || mlmodel.contract.is_some() => {
-                let (ctr, file, model) = CtrFiles::verify(&mut files, &mlmodel)?;
+                let (ctr, file, model) = CtrFiles::verify(&mut files, mlmodel)?;
                 (Kind::Ctr(Box::new(ctr)), file, model)
             }
             mlmodel => {
-                let file = mlmodel.and_then(|m| m.data).unwrap_or_else(|| MODEL.to_owned());
+                let file = mlmodel.as_ref().and_then(|m| m.data.clone()).unwrap_or_else(|| MODEL.to_owned());
                 if !is_inside(&file) {
                     return Err(LoadError::MlModel(format!("flavors.onnx.data {file:?} is not inside the artifact")));
                 }
                 let graph = files.read(&file)?;
                 let model = scan(&file, graph, |location| files.external(location))?;
+                example = example::find(&mut files)?;
                 (Kind::Plain, file, model)
             }
         };
-        Ok(Verified { id: self.id, kind, bytes: files.bytes, file, model })
+        let declared = mlmodel.map_or_else(Declared::default, |mlmodel| mlmodel.declared);
+        Ok(Verified { id: self.id, kind, bytes: files.bytes, file, model, declared, example })
     }
 }
 
@@ -166,7 +175,8 @@ impl Verified {
     /// Opens one session for each lane and checks the model's signature. `wanted` is asked before each session.
     ///
     /// # Errors
-    /// [`LoadError::Open`], [`LoadError::Signature`], [`LoadError::Unsupported`] or [`LoadError::Superseded`].
+    /// [`LoadError::Open`], [`LoadError::Signature`], [`LoadError::Declared`], [`LoadError::Unsupported`] or
+    /// [`LoadError::Superseded`].
     pub fn open(mut self, runtime: &dyn Runtime, lanes: usize, wanted: &dyn Fn() -> bool) -> Result<Opened, LoadError> {
         let model = std::mem::take(&mut self.model);
         let opened = runtime.open(&model, lanes, wanted);
@@ -180,6 +190,8 @@ impl Verified {
                 }
                 Kind::Plain => plain::check(&session.signature())?,
             }
+            let mismatch = self.declared.mismatch(&session.signature());
+            mismatch.map_or(Ok(()), |reason| Err(LoadError::Declared(reason)))?;
         }
         Ok(Opened { verified: self, sessions })
     }
@@ -187,21 +199,26 @@ impl Verified {
 
 impl Opened {
     /// Runs every session: a CTR model on the ends of every field's row range and on the worked examples, alone
-    /// and as one batch; any model at every power of two up to `max_batch_rows`, which tells what runs cost.
+    /// and as one batch; a plain model on the example that came with it, if one did; any model at every power of two up to `max_batch_rows`, which tells what runs cost.
     /// `wanted` is asked before each run.
     ///
     /// # Errors
-    /// [`LoadError::Golden`], [`LoadError::WarmUp`] or [`LoadError::Superseded`].
+    /// [`LoadError::Golden`], [`LoadError::Example`], [`LoadError::WarmUp`] or [`LoadError::Superseded`].
     pub fn warm(mut self, max_batch_rows: usize, wanted: &dyn Fn() -> bool) -> Result<Warmed, LoadError> {
         still(wanted)?;
         let fail = |what: &str, reason: &str| LoadError::WarmUp { what: what.to_owned(), reason: reason.to_owned() };
         let first = self.sessions.first_mut().ok_or_else(|| fail("no lane", "there are no sessions"))?;
         let signature = first.signature();
+        let example = match &self.verified.example {
+            Some(example) => example.tensors(&signature)?.map(|inputs| (example, inputs)),
+            None => None,
+        };
         let batching = match &self.verified.kind {
             Kind::Ctr(_) => Batching::Rows,
-            Kind::Plain => plain::batching(first.as_mut()),
+            Kind::Plain => plain::batching(first.as_mut(), example.as_ref().map(|(_, inputs)| inputs.as_slice()))?,
         };
         let most = if batching == Batching::Rows { max_batch_rows } else { 1 };
+        plain::check_room(&signature, most)?;
         let inputs = |rows: usize| match &self.verified.kind {
             Kind::Ctr(ctr) => Places::new(&signature).tensors(ctr.batch(rows)),
             Kind::Plain => plain::zeros(&signature, rows),
@@ -210,6 +227,10 @@ impl Opened {
         for session in &mut self.sessions {
             if let Kind::Ctr(ctr) = &self.verified.kind {
                 ctr.check(session.as_mut(), wanted)?;
+            }
+            if let Some((example, inputs)) = &example {
+                still(wanted)?;
+                example.check(session.as_mut(), inputs)?;
             }
             for rows in powers_of_two(most) {
                 measure(session.as_mut(), rows, &inputs(rows), &mut measured, wanted)?;

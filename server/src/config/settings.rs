@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 38] = [
+pub const SETTINGS: [Setting; 40] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
@@ -189,6 +189,16 @@ pub const SETTINGS: [Setting; 38] = [
         default: "\"200us\"",
         help: "A request that finds an idle lane, with no other near, and takes no longer than this by prediction\n\
                runs on the thread that received it: no other thread has to wake. \"0s\": never, as always on a GPU.",
+    },
+    Setting {
+        key: "executor.threads",
+        default: "0",
+        help: "Threads for forecasts and budgets, of low priority beside the models' own. 0: one for two cores.",
+    },
+    Setting {
+        key: "executor.queue_rows",
+        default: "1000000",
+        help: "Rows (dates, campaigns) of such work that may wait. Beyond it requests are refused at once.",
     },
     Setting {
         key: "limits.max_candidates",

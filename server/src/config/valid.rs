@@ -43,6 +43,10 @@ pub struct Config {
     pub queue_rows: usize,
     /// Longest run on the thread of its caller.
     pub inline_limit: Duration,
+    /// Threads for forecasts and budgets.
+    pub executor_threads: usize,
+    /// Rows of such work that may wait.
+    pub executor_rows: usize,
     /// Candidates in one request.
     pub max_candidates: usize,
     /// Size of a request message, in bytes.
@@ -95,6 +99,11 @@ impl Config {
             max_batch_rows: r.integer("batching.max_batch_rows", 0, 65_536)?,
             queue_rows,
             inline_limit: r.duration("batching.inline_limit", Duration::ZERO)?,
+            executor_threads: match r.integer("executor.threads", 0, 256)? {
+                0 => cores.div_ceil(2),
+                threads => threads,
+            },
+            executor_rows: r.integer("executor.queue_rows", 1, 1_000_000_000)?,
             max_candidates: {
                 let most = r.integer("limits.max_candidates", 1, usize::MAX)?;
                 if most > queue_rows {
