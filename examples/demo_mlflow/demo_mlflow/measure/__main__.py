@@ -71,6 +71,17 @@ def _scene(name: str, options: argparse.Namespace) -> None:
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     results[name] = {"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} | found
     RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    RESULTS.with_suffix(".md").write_text(_page(results), encoding="utf-8")
+
+
+def _page(results: dict[str, Figures]) -> str:
+    """What is printed, of the last run of each scene."""
+    parts = ["# Promotions\n", "A real MLflow, a real server. Written by `make measure-promotions`.\n"]
+    for name, (_, text) in SCENES.items():
+        if found := results.get(name):
+            parts.append(f"## {name}\n\n{found['date']}\n")
+            parts.append("\n".join(f"- {line}" for line in text(found)) + "\n")
+    return "\n".join(parts)
 
 
 def _options() -> argparse.Namespace:

@@ -19,7 +19,7 @@ import numpy as np
 from demo_ctr.errors import DemoError
 from demo_ctr.server import Server
 
-from demo_mlflow.measure.figures import Figures, spread
+from demo_mlflow.measure.figures import Figures, spread, told
 from demo_mlflow.mlflow_server import REPOSITORY
 from demo_mlflow.stage import Stage
 
@@ -140,8 +140,17 @@ def _ratio(during: np.ndarray, quiet: np.ndarray) -> dict[str, float]:
 
 
 def text(found: Figures) -> list[str]:
+    took = found["move to first answer"]
+    assert isinstance(took, dict)
     lines = [f"{found['moves']} moves, {found['requests']:,} requests: {found['failed']} failed"]
     lines.append(f"{found['checked']:,} answers checked: {found['mixed']} fit no single version")
+    lines.append(f"move to first answer: {told(took)}")
     for name in ("swap", "MLflow only", "quiet"):
-        lines.append(f"{name}: {found[name]}")
-    return lines + [f"{name}: {found[name]}" for name in ("swap p99 ÷ quiet p99", "swap p99 ÷ MLflow only p99")]
+        at = found[name]
+        assert isinstance(at, dict)
+        lines.append(f"{name}: p50 {at['p50_ms']:.2f} ms, p99 {at['p99_ms']:.2f} ms, {at['requests']:,} requests")
+    for name in ("swap p99 ÷ quiet p99", "swap p99 ÷ MLflow only p99"):
+        at = found[name]
+        assert isinstance(at, dict)
+        lines.append(f"{name}: {at['whole']:.2f} ({at['least']:.2f} to {at['greatest']:.2f} in fifths of the run)")
+    return lines
