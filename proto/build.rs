@@ -4,8 +4,12 @@ use std::{env, error::Error, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 3] =
-    ["aibuyer/serving/v1/ctr.proto", "aibuyer/serving/v1/model_service.proto", "inference/open_inference.proto"];
+const FILES: [&str; 4] = [
+    "aibuyer/serving/v1/ctr.proto",
+    "aibuyer/serving/v1/forecast.proto",
+    "aibuyer/serving/v1/model_service.proto",
+    "inference/open_inference.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=aibuyer");

@@ -19,7 +19,7 @@ use aibuyer_domain::{
 use aibuyer_loader::{
     LoadError, Servable,
     batch::{BatchLimits, queue::Priority},
-    stages::{Fetched, Warmed},
+    stages::{Fetched, Prepared},
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -71,7 +71,7 @@ impl Copy {
         self.edit_spec(|spec| spec["files_sha256"][file] = digest.into());
     }
 
-    fn load(&self) -> Result<Warmed, LoadError> {
+    fn load(&self) -> Result<Prepared, LoadError> {
         load(self.0.path())
     }
 
@@ -83,9 +83,9 @@ impl Copy {
     }
 }
 
-fn load(folder: &Path) -> Result<Warmed, LoadError> {
+fn load(folder: &Path) -> Result<Prepared, LoadError> {
     let id = ServableId { name: "ctr-upworthy".parse().unwrap(), version: Version::new(1).unwrap() };
-    Fetched::local(id, folder).verify()?.open(runtime(), 2, &|| true)?.warm(64, &|| true)
+    Fetched::local(id, folder).verify()?.prepare(runtime(), 2, 64, &|| true)
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_load_ends_when_nobody_wants_it_any_more() {
     let load = |until: usize| {
         asked.set(0);
         let wanted = || asked.replace(asked.get() + 1) < until;
-        Fetched::local(id(), &folder).verify()?.open(runtime(), 2, &wanted)?.warm(4, &wanted)
+        Fetched::local(id(), &folder).verify()?.prepare(runtime(), 2, 4, &wanted)
     };
     assert!(load(usize::MAX).is_ok());
     let all = asked.get();

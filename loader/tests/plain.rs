@@ -11,7 +11,7 @@ use aibuyer_loader::{
     LoadError, Servable,
     batch::BatchLimits,
     gate::{self, Gate, SignatureRule},
-    stages::{Batching, Fetched, Warmed},
+    stages::{Batching, Fetched, Prepared, Warmed},
     tensor::{Elements, Tensor},
 };
 use support::{elsewhere, field, number, repository, runtime};
@@ -43,7 +43,10 @@ impl Copy {
 
     fn load(&self) -> Result<Warmed, LoadError> {
         let id = ServableId { name: "deepfm".parse().unwrap(), version: Version::new(1).unwrap() };
-        Fetched::local(id, self.path("")).verify()?.open(runtime(), 2, &|| true)?.warm(8, &|| true)
+        match Fetched::local(id, self.path("")).verify()?.prepare(runtime(), 2, 8, &|| true)? {
+            Prepared::Graph(warmed) => Ok(*warmed),
+            Prepared::Forecast(_) => panic!("not a graph"),
+        }
     }
 
     fn refusal(&self) -> (&'static str, String) {
@@ -148,15 +151,19 @@ fn an_input_that_no_memory_holds_is_refused() {
     assert!(message.contains("huge float32 [batch, 2147483648] takes"), "{message}");
 }
 
+fn prepared(copy: &Copy) -> Prepared {
+    Prepared::Graph(Box::new(copy.load().unwrap()))
+}
+
 #[test]
 fn a_version_takes_over_from_one_that_it_can_stand_in_for() {
     let limits = BatchLimits { max_batch_rows: 8, queue_rows: 100, inline: Duration::ZERO, padded: false };
-    let serving = Servable::start(Copy::new().load().unwrap(), limits).unwrap();
+    let serving = Servable::start(prepared(&Copy::new()), limits).unwrap();
     let gate = Gate { max_slowdown: 1000.0, signature: SignatureRule::Compatible };
-    gate::check(&Copy::new().load().unwrap(), &serving, &gate).unwrap();
+    gate::check(&prepared(&Copy::new()), &serving, &gate).unwrap();
 
     let strict = Gate { max_slowdown: 1e-6, ..gate };
-    let error = gate::check(&Copy::new().load().unwrap(), &serving, &strict).unwrap_err();
+    let error = gate::check(&prepared(&Copy::new()), &serving, &strict).unwrap_err();
     assert_eq!(error.check(), "latency", "{error}");
     assert!(error.to_string().contains("of version 1, which serves; loading.max_slowdown"), "{error}");
 
@@ -165,7 +172,7 @@ fn a_version_takes_over_from_one_that_it_can_stand_in_for() {
         fs::remove_file(other.path(file)).unwrap();
     }
     fs::copy(repository().join("server/tests/models/rows.onnx"), other.path("model.onnx")).unwrap();
-    let other = other.load().unwrap();
+    let other = prepared(&other);
     let error = gate::check(&other, &serving, &gate).unwrap_err();
     assert_eq!(error.check(), "compatibility", "{error}");
     assert!(error.to_string().contains("callers send the input `ids`, which it does not have"), "{error}");

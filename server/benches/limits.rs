@@ -26,7 +26,7 @@ use std::{
 use aibuyer_domain::model::{ServableId, Version};
 use aibuyer_loader::{
     onnx::{self, OnnxRuntime},
-    stages::{Fetched, Kind, Places},
+    stages::{Fetched, Kind, Places, Prepared},
 };
 
 use aibuyer_loadtest::requests::Form;
@@ -80,8 +80,8 @@ impl Ceiling {
     fn rows_per_second(&self, model: &str, batch: usize) -> f64 {
         let id = ServableId { name: model.parse().unwrap(), version: Version::new(1).unwrap() };
         let fetched = Fetched::local(id, folder(model));
-        let warmed =
-            fetched.verify().unwrap().open(&self.runtime, LANES, &|| true).unwrap().warm(batch, &|| true).unwrap();
+        let prepared = fetched.verify().unwrap().prepare(&self.runtime, LANES, batch, &|| true).unwrap();
+        let Prepared::Graph(warmed) = prepared else { panic!("not an ONNX model") };
         let Kind::Ctr(ctr) = &warmed.verified.kind else { panic!("not a CTR model") };
         let rows = requests::random_rows(&ctr.spec.id_bounds(), ctr.spec.columns(), batch);
         let inputs = Arc::new(Places::new(&warmed.signature).tensors(rows));

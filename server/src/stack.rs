@@ -5,7 +5,10 @@ use std::sync::Arc;
 use aibuyer_loader::{executor::Executor, serving_map::Serving};
 use aibuyer_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
-    serving::v1::{ctr_service_server::CtrServiceServer, model_service_server::ModelServiceServer},
+    serving::v1::{
+        ctr_service_server::CtrServiceServer, forecast_service_server::ForecastServiceServer,
+        model_service_server::ModelServiceServer,
+    },
 };
 use tonic::{
     service::Routes,
@@ -21,7 +24,14 @@ use crate::{
     promotions::Promotions,
     readiness::Readiness,
     reload::Reload,
-    services::{ctr::Ctr, health::Health, models::Models, open_inference::OpenInference, streams::Streams},
+    services::{
+        ctr::Ctr,
+        forecast::{ForecastCache, Forecasts},
+        health::Health,
+        models::Models,
+        open_inference::OpenInference,
+        streams::Streams,
+    },
 };
 
 /// All layers, innermost first.
@@ -37,11 +47,12 @@ pub(crate) struct Parts {
     pub(crate) promotions: Arc<Promotions>,
     /// For work that is long on a processor.
     pub(crate) executor: Executor,
+    pub(crate) forecasts: ForecastCache,
 }
 
 /// The stack, ready to serve.
 pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, tonic_reflection::server::Error> {
-    let Parts { serving, metrics, readiness, reload, promotions, executor: _ } = parts;
+    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
@@ -54,6 +65,8 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
         readiness: readiness.clone(),
         max_message_bytes: config.max_message_bytes,
     };
+    let forecasts = Forecasts::new(serving.clone(), streams.clone(), executor, config.default_deadline, forecasts);
+    let forecasts = ForecastServiceServer::new(forecasts).max_decoding_message_size(config.max_message_bytes);
     let models = Models { serving: serving.clone(), promotions, problems: reload.watcher.problems().clone() };
     let open_inference = OpenInference {
         serving: serving.clone(),
@@ -71,6 +84,7 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
     let routes = Routes::new(ctr)
         .add_service(ModelServiceServer::new(models))
+        .add_service(forecasts)
         .add_service(open_inference)
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1()?)

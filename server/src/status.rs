@@ -9,7 +9,7 @@ use aibuyer_domain::{
     ErrorKind,
     ctr::{EncodeError, Violation},
 };
-use aibuyer_loader::{ResolveError, batch::ScoreError};
+use aibuyer_loader::{ResolveError, batch::ScoreError, executor::ExecutorError};
 use prost::Message as _;
 use tokio::task::JoinError;
 use tonic::{Code, Status};
@@ -88,6 +88,10 @@ pub(crate) fn from_resolve(error: &ResolveError) -> Status {
 }
 
 pub(crate) fn from_score(error: &ScoreError) -> Status {
+    status(error.kind(), &error.to_string())
+}
+
+pub(crate) fn from_executor(error: &ExecutorError) -> Status {
     status(error.kind(), &error.to_string())
 }
 

@@ -17,6 +17,7 @@ mod branch;
 mod curve;
 mod error;
 mod family;
+mod fit;
 mod plan;
 mod problem;
 mod relax;
@@ -24,5 +25,6 @@ mod response;
 
 pub use curve::{Component, Curve};
 pub use error::BudgetError;
+pub use fit::{Fit, FitError, Model, Observation, Warning, fit};
 pub use plan::{Binding, CampaignPlan, Effort, Plan, Spend, optimise};
 pub use problem::{Campaign, Problem, Schedule, SpendBounds};

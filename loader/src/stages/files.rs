@@ -70,8 +70,17 @@ pub(super) fn text(file: &str, content: Vec<u8>) -> Result<String, LoadError> {
     String::from_utf8(content).map_err(|e| LoadError::Content { file: file.to_owned(), reason: e.to_string() })
 }
 
-/// What `MLmodel` says of an ONNX model.
+/// What kind of file a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flavor {
+    Onnx,
+    Prophet,
+}
+
+/// What `MLmodel` says of a model.
 pub(super) struct MlModel {
+    /// Who can load it.
+    pub(super) flavor: Flavor,
     /// The model file.
     pub(super) data: Option<String>,
     /// Version of the CTR contract.
@@ -89,7 +98,7 @@ impl MlModel {
             signature: Option<Signature>,
         }
         #[derive(Deserialize)]
-        struct OnnxFlavor {
+        struct DataOfFlavor {
             data: Option<String>,
         }
         #[derive(Deserialize)]
@@ -106,16 +115,20 @@ impl MlModel {
         let Some(mut flavors) = parsed.flavors else {
             return Err(LoadError::MlModel("has no `flavors`: truncated? Log the model again".to_owned()));
         };
-        let Some(onnx) = flavors.remove("onnx") else {
+        let known = [("onnx", Flavor::Onnx), ("prophet", Flavor::Prophet)];
+        let known = known.into_iter().find_map(|(name, flavor)| Some((name, flavor, flavors.remove(name)?)));
+        let Some((name, flavor, content)) = known else {
             let found: Vec<String> = flavors.into_keys().collect();
-            let reason = format!("has no `onnx` flavor, but {}: log the model with mlflow.onnx", found.join(", "));
+            let remedy = "log the model with mlflow.onnx or mlflow.prophet";
+            let reason = format!("has neither an `onnx` nor a `prophet` flavor, but {}: {remedy}", found.join(", "));
             return Err(LoadError::MlModel(reason));
         };
-        let onnx: Option<OnnxFlavor> =
-            serde_json::from_value(onnx).map_err(|error| LoadError::MlModel(format!("flavors.onnx: {error}")))?;
+        let content: Option<DataOfFlavor> =
+            serde_json::from_value(content).map_err(|error| LoadError::MlModel(format!("flavors.{name}: {error}")))?;
         let Signature { inputs, outputs } = parsed.signature.unwrap_or_default();
         Ok(Self {
-            data: onnx.and_then(|onnx| onnx.data),
+            flavor,
+            data: content.and_then(|content| content.data),
             contract: parsed.metadata.and_then(|m| m.aibuyer_contract),
             declared: Declared::parse(inputs.as_deref(), outputs.as_deref()),
         })

@@ -2,13 +2,15 @@
 //! [`Located`] → [`Fetched`] → [`Verified`] → [`Opened`] → [`Warmed`].
 //!
 //! Each step takes the one before by value, so an unverified file cannot be opened and a cold session cannot
-//! serve. File contents are read once: what was hashed is what is opened. There are two kinds of models: CTR
-//! models, under a contract (`ctr`), and plain ONNX ones (`plain`).
+//! serve. File contents are read once: what was hashed is what is opened. There are three kinds of models: CTR
+//! models, under a contract (`ctr`), plain ONNX ones (`plain`), and forecasters (`forecast`), which have no session and
+//! are ready once they are verified.
 
 mod ctr;
 mod declared;
 mod example;
 mod files;
+mod forecast;
 mod plain;
 
 use std::{
@@ -30,11 +32,14 @@ use crate::{
 pub use ctr::{CtrFiles, Outputs, Places};
 use declared::Declared;
 use example::Example;
-use files::{Files, MLMODEL, MlModel, is_inside};
+use files::{Files, Flavor, MLMODEL, MlModel, is_inside};
+pub use forecast::Forecaster;
 pub use plain::Batching;
 
 /// Name of a plain model's file where nothing says otherwise.
 const MODEL: &str = "model.onnx";
+/// Name of a Prophet model's file where nothing says otherwise.
+const PROPHET: &str = "model.pr";
 /// Runs that a batch size's cost is learned from, after one that pays for its memory.
 const MEASURED_RUNS: usize = 3;
 
@@ -50,6 +55,23 @@ pub struct Located {
 pub struct Fetched {
     id: ServableId,
     folder: PathBuf,
+}
+
+/// What the files turned out to be.
+#[derive(Debug)]
+pub enum Checked {
+    /// An ONNX model, to be opened.
+    Graph(Box<Verified>),
+    /// A forecaster, which needs no more.
+    Forecast(Box<Forecaster>),
+}
+
+/// A version that can answer.
+pub enum Prepared {
+    /// An ONNX model with warm sessions.
+    Graph(Box<Warmed>),
+    /// A forecaster.
+    Forecast(Box<Forecaster>),
 }
 
 /// Its files are whole, and the encoder reproduces the worked examples.
@@ -125,13 +147,17 @@ impl Fetched {
     ///
     /// # Errors
     /// [`LoadError`] names the file and the check.
-    pub fn verify(self) -> Result<Verified, LoadError> {
+    pub fn verify(self) -> Result<Checked, LoadError> {
         let mut files = Files { folder: self.folder, bytes: 0 };
         let has_spec = files.has(ctr::FEATURE_SPEC);
         let mlmodel = match has_spec || files.of_mlflow() || !files.has(MODEL) {
             true => Some(MlModel::parse(files.read(MLMODEL)?)?),
             false => None,
         };
+        if let Some(MlModel { flavor: Flavor::Prophet, data, .. }) = &mlmodel {
+            let file = data.as_deref().unwrap_or(PROPHET);
+            return Ok(Checked::Forecast(Box::new(Forecaster::verify(self.id, &mut files, file)?)));
+        }
         let mut example = None;
         let (kind, file, model) = match &mlmodel {
             Some(mlmodel) if has_spec || mlmodel.contract.is_some() => {
@@ -150,7 +176,30 @@ impl Fetched {
             }
         };
         let declared = mlmodel.map_or_else(Declared::default, |mlmodel| mlmodel.declared);
-        Ok(Verified { id: self.id, kind, bytes: files.bytes, file, model, declared, example })
+        Ok(Checked::Graph(Box::new(Verified { id: self.id, kind, bytes: files.bytes, file, model, declared, example })))
+    }
+}
+
+impl Checked {
+    /// Makes it ready to answer, with a session for each of `lanes` where it has sessions. See [`Verified::open`] and
+    /// [`Opened::warm`].
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn prepare(
+        self,
+        runtime: &dyn Runtime,
+        lanes: usize,
+        max_batch_rows: usize,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Prepared, LoadError> {
+        match self {
+            Self::Forecast(forecaster) => Ok(Prepared::Forecast(forecaster)),
+            Self::Graph(verified) => {
+                let warmed = verified.open(runtime, lanes, wanted)?.warm(max_batch_rows, wanted)?;
+                Ok(Prepared::Graph(Box::new(warmed)))
+            }
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 pub(crate) mod columns;
 pub(crate) mod ctr;
+pub(crate) mod forecast;
 pub(crate) mod health;
 pub(crate) mod models;
 pub(crate) mod open_inference;
 mod predictions;
+pub(crate) mod selector;
 pub(crate) mod streams;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use aibuyer_loader::{Loaded, requests::Histogram};
+use aibuyer_loader::{Servable, requests::Histogram};
 use aibuyer_proto::inference as pb;
 use tonic::Status;
 
@@ -25,16 +25,18 @@ impl OpenInference {
         Ok(servables.map(|servable| Self::of(servable)).collect())
     }
 
-    fn of(servable: &Loaded) -> pb::ModelStatistics {
+    fn of(servable: &Servable) -> pb::ModelStatistics {
         let requests = &servable.requests;
-        let counters = servable.batcher().counters();
+        let counters = servable.lanes().map(|lanes| lanes.batcher.counters());
+        let answered = requests.answered.count();
         let [encode, queue, compute, reply] = &requests.stages;
         pb::ModelStatistics {
             name: servable.id.name.to_string(),
             version: servable.id.version.to_string(),
             last_inference: requests.last_answer(),
-            inference_count: counters.rows.load(Relaxed),
-            execution_count: counters.batches.load(Relaxed),
+            // What runs by itself is one row and one run a request.
+            inference_count: counters.map_or(answered, |c| c.rows.load(Relaxed)),
+            execution_count: counters.map_or(answered, |c| c.batches.load(Relaxed)),
             inference_stats: Some(pb::InferStatistics {
                 success: duration(&requests.answered),
                 fail: duration(&requests.failed),
