@@ -50,7 +50,7 @@ demo-mlflow: onnxruntime .venv/ready .venv-mlflow/ready ## Promote, refuse and r
 	@echo "Building the server (about 2 minutes the first time) ..."
 	@cargo build --release --package aibuyer-server
 	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_mlflow .venv/bin/python -m demo_mlflow \
-	    --server target/release/aibuyer-server --out out/demo-mlflow $(if $(CI),,$$([ -t 0 ] && echo --stay || true))
+	    --server target/release/aibuyer-server --out out/demo-mlflow $$([ -t 0 ] && echo --stay || true)
 
 .PHONY: measure-promotions
 measure-promotions: onnxruntime .venv/ready .venv-mlflow/ready ## What promotions cost, into loadtest/results (about 15 minutes); SCENE=refusals ... for one

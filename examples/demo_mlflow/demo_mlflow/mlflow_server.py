@@ -29,7 +29,8 @@ SETTINGS = {
 class MlflowServer(Process):
     """MLflow with SQLite, proxied artifacts and one worker, on the same port however often it is started."""
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, in_background: bool = False) -> None:
+        """`in_background` gives it only the processor time that nobody else wants: a machine of its own, almost."""
         if not PROGRAM.exists():
             raise DemoError(f"there is no MLflow at {PROGRAM}; install it first: make .venv-mlflow/ready")
         (port,) = free_ports(1)
@@ -37,7 +38,8 @@ class MlflowServer(Process):
         folder.mkdir(parents=True, exist_ok=True)
         # Secrets of webhooks are kept encrypted by this Fernet key; without one they are lost at a restart.
         key = base64.urlsafe_b64encode(os.urandom(32)).decode()
-        command = [PROGRAM, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        command: list[str | Path] = ["chrt", "--idle", "0"] if in_background else []
+        command += [PROGRAM, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{folder.resolve()}/mlflow.db"]
         command += ["--artifacts-destination", str(folder.resolve() / "mlartifacts")]
         environment = os.environ | SETTINGS | {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key}

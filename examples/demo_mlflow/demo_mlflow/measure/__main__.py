@@ -37,32 +37,33 @@ def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     shutil.rmtree(options.out, ignore_errors=True)
-    mlflow = MlflowServer(options.out / "mlflow", options.out / "mlflow.log")
     try:
-        mlflow.start_and_wait()
         for name in options.scenes or SCENES:
-            _scene(name, options, mlflow)
+            _scene(name, options)
     except (DemoError, MlflowError) as error:
         print(f"measure: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    finally:
-        mlflow.stop()
     return 0
 
 
-def _scene(name: str, options: argparse.Namespace, mlflow: MlflowServer) -> None:
+def _scene(name: str, options: argparse.Namespace) -> None:
     run, text = SCENES[name]
+    out = options.out / name
+    mlflow = MlflowServer(out / "mlflow", out / "mlflow.log", in_background=name.startswith("swaps"))
 
     def make(model: str) -> Stage:
-        folder = options.out / model
-        folder.mkdir(parents=True)
-        return Stage(mlflow.registry(), model, folder)
+        (out / model).mkdir()
+        return Stage(mlflow.registry(), model, out / model)
 
     print(f"{name} ...", flush=True)
     begun = time.monotonic()
-    found = run(make, options.server, mlflow)
+    try:
+        mlflow.start_and_wait()
+        found = run(make, options.server, mlflow)
+    finally:
+        mlflow.stop()
     print(f"{name} ({time.monotonic() - begun:.0f} s)")
     for line in text(found):
         print(f"  {line}")
@@ -70,6 +71,17 @@ def _scene(name: str, options: argparse.Namespace, mlflow: MlflowServer) -> None
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     results[name] = {"date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} | found
     RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    RESULTS.with_suffix(".md").write_text(_page(results), encoding="utf-8")
+
+
+def _page(results: dict[str, Figures]) -> str:
+    """What is printed, of the last run of each scene."""
+    parts = ["# Promotions\n", "A real MLflow, a real server. Written by `make measure-promotions`.\n"]
+    for name, (_, text) in SCENES.items():
+        if found := results.get(name):
+            parts.append(f"## {name}\n\n{found['date']}\n")
+            parts.append("\n".join(f"- {line}" for line in text(found)) + "\n")
+    return "\n".join(parts)
 
 
 def _options() -> argparse.Namespace:

@@ -49,7 +49,6 @@ def resident_mb(pid: int) -> float:
 
 
 def text(found: Figures) -> list[str]:
-    resident = found["resident_mb"]
-    assert isinstance(resident, dict)
+    resident = {int(cycle): value for cycle, value in found["resident_mb"].items()}  # type: ignore[attr-defined]
     at = ", ".join(f"{resident[cycle]:.0f} MB after {cycle}" for cycle in (1, FIRST, 50, 100, CYCLES))
     return [f"resident: {at}; {CYCLES} against {FIRST}: {found['ratio']:.2f}; failed requests {found['errors']}"]

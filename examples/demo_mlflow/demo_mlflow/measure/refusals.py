@@ -60,5 +60,5 @@ def _refused(stage: Stage, traffic: Traffic, http: str, good: int, name: str, ve
 def text(found: Figures) -> list[str]:
     cases = found["cases"]
     assert isinstance(cases, list)
-    lines = [f"{case['fault']} ({case['seconds']} s)\n      {case['check']}: {case['reason']}" for case in cases]
+    lines = [f"{case['fault']}, {case['seconds']} s: `{case['check']}`: {case['reason']}" for case in cases]
     return [*lines, f"failed requests {found['errors']}, versions that answered {found['versions seen']}"]

@@ -2,8 +2,8 @@
 
 Two kinds of callers ask at once: a few whose every answer is held against the version that it names, and
 `aibuyer-loadtest`, whose latencies are those that count. A move of an alias costs MLflow processor time, too, on the
-cores that the server answers with here. To tell the two apart, the alias of a model that nobody serves is moved now
-and then, which costs MLflow the same and swaps nothing.
+cores that the server answers with here. So MLflow gets only what nobody else wants; and to see what it costs all the
+same, the alias of a model that nobody serves is moved now and then, which swaps nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from demo_ctr.errors import DemoError
 from demo_ctr.server import Server
 
-from demo_mlflow.measure.figures import Figures, spread
+from demo_mlflow.measure.figures import Figures, spread, told
 from demo_mlflow.mlflow_server import REPOSITORY
 from demo_mlflow.stage import Stage
 
@@ -53,6 +53,7 @@ def measure(make: Callable[[str], Stage], binary: Path, keep_warm: str) -> Figur
                 _window(idles, other.promote(idle[move // IDLE_EVERY % 2]))
         calls, failed = _end(load, stage)
     during = _latencies(calls, moves, 0.0)
+    idle_during = _latencies(calls, idles, 0.0)
     quiet = _latencies(calls, moves + idles, WINDOW_SECONDS)
     return {
         "keep_warm": keep_warm,
@@ -63,9 +64,10 @@ def measure(make: Callable[[str], Stage], binary: Path, keep_warm: str) -> Figur
         "checked": len(traffic.answers),
         "mixed": sum(answer.mixed for answer in traffic.answers),
         "swap": _quantiles(during),
-        "MLflow only": _quantiles(_latencies(calls, idles, 0.0)),
+        "MLflow only": _quantiles(idle_during),
         "quiet": _quantiles(quiet),
         "swap p99 ÷ quiet p99": _ratio(during, quiet),
+        "swap p99 ÷ MLflow only p99": _ratio(during, idle_during),
     }
 
 
@@ -125,8 +127,8 @@ def _latencies(calls: Sequence[tuple[float, float]], times: Sequence[float], beg
 
 
 def _quantiles(latencies: np.ndarray) -> dict[str, float]:
-    p50, p99, p999 = 1000 * np.percentile(latencies, [50, 99, 99.9])
-    return {"requests": len(latencies), "p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "p99.9_ms": round(p999, 3)}
+    p50, p99, p999 = (round(1000 * float(value), 3) for value in np.percentile(latencies, [50, 99, 99.9]))
+    return {"requests": len(latencies), "p50_ms": p50, "p99_ms": p99, "p99.9_ms": p999}
 
 
 def _ratio(during: np.ndarray, quiet: np.ndarray) -> dict[str, float]:
@@ -138,8 +140,17 @@ def _ratio(during: np.ndarray, quiet: np.ndarray) -> dict[str, float]:
 
 
 def text(found: Figures) -> list[str]:
+    took = found["move to first answer"]
+    assert isinstance(took, dict)
     lines = [f"{found['moves']} moves, {found['requests']:,} requests: {found['failed']} failed"]
     lines.append(f"{found['checked']:,} answers checked: {found['mixed']} fit no single version")
+    lines.append(f"move to first answer: {told(took)}")
     for name in ("swap", "MLflow only", "quiet"):
-        lines.append(f"{name}: {found[name]}")
-    return [*lines, f"swap p99 ÷ quiet p99: {found['swap p99 ÷ quiet p99']}"]
+        at = found[name]
+        assert isinstance(at, dict)
+        lines.append(f"{name}: p50 {at['p50_ms']:.2f} ms, p99 {at['p99_ms']:.2f} ms, {at['requests']:,} requests")
+    for name in ("swap p99 ÷ quiet p99", "swap p99 ÷ MLflow only p99"):
+        at = found[name]
+        assert isinstance(at, dict)
+        lines.append(f"{name}: {at['whole']:.2f} ({at['least']:.2f} to {at['greatest']:.2f} in fifths of the run)")
+    return lines
