@@ -30,6 +30,13 @@ impl OpenInference {
         let counters = servable.lanes().map(|lanes| lanes.batcher.counters());
         let answered = requests.answered.count();
         let [encode, queue, compute, reply] = &requests.stages;
+        let batches = servable.batcher().runs().into_iter().map(|(rows, runs)| pb::InferBatchStatistics {
+            batch_size: rows as u64,
+            compute_infer: Some(pb::StatisticDuration {
+                count: runs.count,
+                ns: u64::try_from(runs.took.as_nanos()).unwrap_or(u64::MAX),
+            }),
+        });
         pb::ModelStatistics {
             name: servable.id.name.to_string(),
             version: servable.id.version.to_string(),
@@ -45,6 +52,7 @@ impl OpenInference {
                 compute_infer: duration(compute),
                 compute_output: duration(reply),
             }),
+            batch_stats: batches.collect(),
         }
     }
 }
