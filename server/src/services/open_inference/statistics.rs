@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use aibuyer_loader::{Servable, requests::Histogram};
+use aibuyer_loader::{Servable, batch::Batcher, requests::Histogram};
 use aibuyer_proto::inference as pb;
 use tonic::Status;
 
@@ -22,15 +22,17 @@ impl OpenInference {
         }
         let models = map.models.iter().filter(|(known, _)| name.is_empty() || known.as_str() == name);
         let servables = models.flat_map(|(_, model)| model.versions.values()).filter_map(|v| v.servable.as_ref());
-        Ok(servables.map(|servable| Self::of(servable)).collect())
+        Ok(servables.map(Self::of).collect())
     }
 
     fn of(servable: &Servable) -> pb::ModelStatistics {
         let requests = &servable.requests;
-        let counters = servable.lanes().map(|lanes| lanes.batcher.counters());
+        let batcher = servable.lanes().map(|lanes| &lanes.batcher);
+        let counters = batcher.map(Batcher::counters);
         let answered = requests.answered.count();
         let [encode, queue, compute, reply] = &requests.stages;
-        let batches = servable.batcher().runs().into_iter().map(|(rows, runs)| pb::InferBatchStatistics {
+        let runs = batcher.map(Batcher::runs).unwrap_or_default();
+        let batches = runs.into_iter().map(|(rows, runs)| pb::InferBatchStatistics {
             batch_size: rows as u64,
             compute_infer: Some(pb::StatisticDuration {
                 count: runs.count,
