@@ -54,4 +54,4 @@ def measure(make: Callable[[str], Stage], binary: Path, mlflow: MlflowServer) ->
 
 
 def text(found: Figures) -> list[str]:
-    return [f"{name}: {value}" for name, value in found.items()]
+    return [f"{name}: {value}" for name, value in found.items() if name != "date"]
