@@ -22,7 +22,7 @@ run: onnxruntime ## Serve the demo model and say what to try
 	@scripts/run.sh
 
 .PHONY: test
-test: onnxruntime .venv/ready ## Run all tests, Rust and Python, on the real ONNX Runtime
+test: onnxruntime .venv/ready .venv-mlflow/ready ## Run all tests, Rust and Python, on the real ONNX Runtime
 	@echo "Rust tests (building takes about 2 minutes the first time) ..."
 	@cargo test --workspace
 	@echo "Python tests ..."
@@ -44,6 +44,19 @@ demo: onnxruntime .venv/ready ## Score real held-out creatives over gRPC (CSV=..
 	@cargo build --release --package aibuyer-server
 	@PYTHONPATH=examples/train_ctr:examples/demo_ctr .venv/bin/python -m demo_ctr \
 	    --server target/release/aibuyer-server --models models --out out/demo $(if $(CSV),--csv $(CSV))
+
+.PHONY: demo-mlflow
+demo-mlflow: onnxruntime .venv/ready .venv-mlflow/ready ## Promote, refuse and roll back versions in a real MLflow, under load
+	@echo "Building the server (about 2 minutes the first time) ..."
+	@cargo build --release --package aibuyer-server
+	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_mlflow .venv/bin/python -m demo_mlflow \
+	    --server target/release/aibuyer-server --out out/demo-mlflow $$([ -t 0 ] && echo --stay || true)
+
+.PHONY: measure-promotions
+measure-promotions: onnxruntime .venv/ready .venv-mlflow/ready ## What promotions cost, into loadtest/results (about 15 minutes); SCENE=refusals ... for one
+	@cargo build --release --package aibuyer-server --package aibuyer-loadtest
+	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_mlflow .venv/bin/python -m demo_mlflow.measure \
+	    --server target/release/aibuyer-server --out out/promotions $(SCENE)
 
 .PHONY: train
 train: csv .venv/ready ## Train the demo model anew (CSV=... required)
@@ -76,6 +89,12 @@ grpcurl: onnxruntime ## Call the server with grpcurl, by reflection (needs Go)
 .PHONY: onnxruntime
 onnxruntime: ## Download ONNX Runtime's shared library (pinned, hash-checked)
 	@[ -e "$$ORT_DYLIB_PATH" ] || scripts/onnxruntime.sh
+
+.venv-mlflow/ready: examples/requirements-mlflow-server.txt
+	@echo "Installing an MLflow server into .venv-mlflow (half a minute) ..."
+	@$(PYTHON) -m venv .venv-mlflow
+	@.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
 
 .venv/ready: examples/requirements.txt
 	@echo "Installing Python packages into .venv (about a minute) ..."

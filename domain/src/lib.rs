@@ -7,9 +7,9 @@
 //!
 //! Data takes this way: [`model`] names who must answer; [`ctr::FeatureSpec`] is read once a version;
 //! [`ctr::Encoder`] turns a request's columns into [`ctr::Rows`]; a session (elsewhere) turns rows into
-//! logits; [`ctr::estimate`] turns a logit and its variance into a probability with bounds. Forecasts need no session:
-//! [`forecast::Prophet`] answers for a [`forecast::Frame`] by itself. Beside it, [`budget`] turns response curves into a
-//! plan and [`anomaly`] a series into alerts.
+//! logits; [`ctr::estimate`] turns a logit and its variance into a probability with bounds. What needs no session stands
+//! by itself: [`forecast::Prophet`] answers for a [`forecast::Frame`], [`budget`] turns response curves into a plan,
+//! [`anomaly`] a series into alerts.
 
 pub mod anomaly;
 pub mod budget;

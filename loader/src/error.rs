@@ -76,6 +76,9 @@ pub enum LoadError {
     /// The model's inputs or outputs are not what the spec declares.
     #[error("the model's signature differs from feature_spec.json: {0}; were the two exported together?")]
     Signature(String),
+    /// The model's inputs or outputs are not what `MLmodel` declares.
+    #[error("the model's signature differs from MLmodel: {0}; were the two logged together?")]
+    Declared(String),
     /// An element type that requests cannot carry.
     #[error("the model has {0}: only booleans, integers, float32 and float64 are supported; cast it in the graph")]
     Unsupported(String),
@@ -84,6 +87,14 @@ pub enum LoadError {
     Golden {
         /// Which example, and how.
         source: GoldenError,
+    },
+    /// The example that was logged with the model does not work.
+    #[error("{file} {reason}; log the model again, with an example that it was tried on or with none")]
+    Example {
+        /// The file, inside the artifact.
+        file: String,
+        /// What is wrong.
+        reason: String,
     },
     /// The model fails on inputs that the spec allows.
     #[error("the model fails on {what}: {reason}")]
@@ -156,8 +167,8 @@ impl LoadError {
             Self::Content { .. } | Self::Vocabulary { .. } => "content",
             Self::Scan { .. } => "onnx_scan",
             Self::Open { .. } => "open",
-            Self::Signature(_) | Self::Unsupported(_) => "signature",
-            Self::Golden { .. } => "golden",
+            Self::Signature(_) | Self::Declared(_) | Self::Unsupported(_) => "signature",
+            Self::Golden { .. } | Self::Example { .. } => "golden",
             Self::WarmUp { .. } => "warm_up",
             Self::Incompatible { .. } => "compatibility",
             Self::Slower { .. } => "latency",

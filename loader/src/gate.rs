@@ -7,11 +7,13 @@ mod signature;
 
 use std::time::Duration;
 
+use aibuyer_domain::forecast::Prophet;
+
 use crate::{
     batch::cost::CostModel,
     error::LoadError,
     servable::Servable,
-    stages::{Kind, Warmed},
+    stages::{Kind, Prepared},
 };
 
 /// What a version must fulfil to take over from the one that serves.
@@ -36,11 +38,13 @@ pub enum SignatureRule {
 ///
 /// # Errors
 /// [`LoadError::Incompatible`] or [`LoadError::Slower`].
-pub fn check(candidate: &Warmed, serving: &Servable, gate: &Gate) -> Result<(), LoadError> {
+pub fn check(candidate: &Prepared, serving: &Servable, gate: &Gate) -> Result<(), LoadError> {
     let version = serving.id.version;
     if gate.signature == SignatureRule::Compatible {
         compatible(candidate, serving).map_err(|reason| LoadError::Incompatible { serving: version, reason })?;
     }
+    // A forecast's time is the request's: it grows with the dates that are asked for.
+    let (Prepared::Graph(candidate), Some(serving)) = (candidate, serving.lanes()) else { return Ok(()) };
     match slower(&candidate.work, &serving.work, gate.max_slowdown) {
         None => Ok(()),
         Some(Slower { rows, took, serving_took, factor }) => {
@@ -50,14 +54,35 @@ pub fn check(candidate: &Warmed, serving: &Servable, gate: &Gate) -> Result<(), 
     }
 }
 
-fn compatible(candidate: &Warmed, serving: &Servable) -> Result<(), String> {
+fn compatible(candidate: &Prepared, serving: &Servable) -> Result<(), String> {
+    let candidate = match (candidate, serving) {
+        (Prepared::Forecast(candidate), Servable::Forecast(serving)) => {
+            return columns(&candidate.model, &serving.model);
+        }
+        (Prepared::Forecast(_), _) => return Err("it is a forecaster, the serving version is not".into()),
+        (Prepared::Graph(_), Servable::Forecast(_)) => {
+            return Err("it is not a forecaster, as the serving version is".into());
+        }
+        (Prepared::Graph(candidate), _) => candidate,
+    };
     match (&candidate.verified.kind, serving) {
+        // Told apart above.
+        (_, Servable::Forecast(_)) => Ok(()),
         (Kind::Ctr(candidate), Servable::Ctr(serving)) => signature::features(&candidate.spec, &serving.spec),
         (Kind::Plain, Servable::Plain(serving)) => signature::tensors(&candidate.signature, &serving.signature),
         (Kind::Plain, Servable::Ctr(_)) => {
             Err("it has no feature_spec.json, so named features mean nothing to it".into())
         }
         (Kind::Ctr(_), Servable::Plain(_)) => Err("it has a feature_spec.json, the serving version has none".into()),
+    }
+}
+
+/// A forecaster must not need a column that callers do not send today.
+fn columns(candidate: &Prophet, serving: &Prophet) -> Result<(), String> {
+    let mut new = candidate.needed_columns().filter(|column| serving.needed_columns().all(|known| known != *column));
+    match new.next() {
+        None => Ok(()),
+        Some(column) => Err(format!("it needs a column `{column}`, which callers do not send yet")),
     }
 }
 

@@ -164,17 +164,16 @@ impl Snapshot<'_> {
         let mut needed: Vec<(Version, Revision)> = Vec::new();
         let wanted = default.iter().chain(versions.keys());
         needed.extend(wanted.filter_map(|version| Some((*version, *versions.get(version)?))));
-        // Where the wanted version cannot answer, the one that answered last does.
+        // Until the wanted version can answer, the one that answered last does. After a restart it is on the disk,
+        // while the wanted one may take its time to arrive, or never pass.
         let known = |version: Version| {
             let tried = self.standing.get(&version).map(|s| s.revision);
             (version, tried.or(fallback.get(&version).copied()).unwrap_or_default())
         };
-        let hopeless = |wanted: Option<Version>| {
-            wanted.and_then(|v| self.standing.get(&v)).is_none_or(|s| matches!(s.phase, Phase::Failed(_)))
-        };
         let last = self.last.default.map(|last| (*default, last));
         let last = last.into_iter().chain(self.last.aliases.iter().map(|(a, last)| (aliases.get(a).copied(), *last)));
-        let stand_ins = last.filter(|(wanted, last)| !versions.contains_key(last) && hopeless(*wanted));
+        let stand_ins =
+            last.filter(|(wanted, last)| !versions.contains_key(last) && wanted.is_none_or(|v| !self.ready(v)));
         needed.extend(stand_ins.map(|(_, last)| known(last)));
         // Nothing answers and every wanted version has been tried: the greatest older one that loads.
         if !self.standing.values().any(|s| matches!(s.phase, Phase::Ready | Phase::Loading)) {
@@ -333,10 +332,11 @@ mod tests {
         type Case<'a> = (&'a str, &'a DesiredModel, Vec<(u64, Phase)>, Option<Action>, Option<u64>);
         let cases: Vec<Case> = vec![
             ("what is wanted comes first", &moved, vec![], load(3), None),
-            // The alias `old` is lost, so its version is needed at once; champion's waits for version 3.
-            ("a lost alias keeps its version", &moved, vec![(3, Loading)], unknown(1), None),
+            ("and at once what answered last", &moved, vec![(3, Loading)], unknown(2), None),
+            ("a lost alias keeps its version", &moved, vec![(2, Ready), (3, Loading)], unknown(1), Some(2)),
             ("a broken version", &moved, vec![(1, Ready), (3, failed(later))], unknown(2), None),
             ("stood in for", &moved, vec![(1, Ready), (2, Ready), (3, failed(later))], None, Some(2)),
+            ("until what is wanted is ready", &moved, vec![(1, Ready), (3, Ready)], None, Some(3)),
             ("a silent registry", &silent, vec![], unknown(2), None),
             ("and its aliases", &silent, vec![(2, Ready)], unknown(1), Some(2)),
         ];

@@ -1,12 +1,13 @@
 //! A loaded model version that can answer.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Instant, SystemTime},
 };
 
 use aibuyer_domain::{
     ctr::{Assembler, Calibration, Encoder, FeatureSpec, Level, Rows},
+    forecast::Prophet,
     model::{ServableId, Signature},
 };
 
@@ -15,11 +16,11 @@ use crate::{
     device::Placement,
     error::LoadError,
     requests::Requests,
-    stages::{Batching, Kind, Outputs, Places, Warmed},
+    stages::{Batching, Forecaster, Kind, Outputs, Places, Prepared, Warmed},
     tensor::Tensor,
 };
 
-/// A loaded model version, of either kind.
+/// A loaded model version, of any kind.
 ///
 /// Dropping the last one lets its lanes finish what waits; each then frees a session on its own thread.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub enum Servable {
     Ctr(Arc<CtrServable>),
     /// Any other ONNX model.
     Plain(Arc<PlainServable>),
+    /// Forecasts a time series.
+    Forecast(Arc<ForecastServable>),
 }
 
 /// What every loaded version has.
@@ -41,29 +44,40 @@ pub struct Loaded {
     pub bytes: u64,
     /// Where it runs.
     pub placement: Placement,
-    /// Processor time of its runs when it was loaded: what a newer version is compared with.
-    pub work: CostModel,
     /// When it was loaded.
     pub loaded_at: SystemTime,
     /// What has become of its requests.
     pub requests: Requests,
-    batcher: Batcher,
 }
 
 impl Loaded {
-    /// Queue and lanes, for their counts.
-    #[must_use]
-    pub fn batcher(&self) -> &Batcher {
-        &self.batcher
+    fn new(id: ServableId, signature: Signature, bytes: u64, placement: Placement) -> Self {
+        Self { id, signature, bytes, placement, loaded_at: SystemTime::now(), requests: Requests::default() }
     }
 }
 
+/// What a version has whose requests share runs of sessions.
+#[derive(Debug)]
+pub struct Batched {
+    /// Queue and lanes.
+    pub batcher: Batcher,
+    /// Processor time of its runs when it was loaded: what a newer version is compared with.
+    pub work: CostModel,
+}
+
 impl Servable {
-    /// Starts the lanes of a warm version.
+    /// Makes a servable of a version that is ready, and starts its lanes if it has any.
     ///
     /// # Errors
     /// [`LoadError::Lanes`] when a lane does not start.
-    pub fn start(warmed: Warmed, limits: BatchLimits) -> Result<Self, LoadError> {
+    pub fn start(prepared: Prepared, limits: BatchLimits) -> Result<Self, LoadError> {
+        match prepared {
+            Prepared::Graph(warmed) => Self::batched(*warmed, limits),
+            Prepared::Forecast(forecaster) => Ok(Self::Forecast(Arc::new(ForecastServable::new(*forecaster)))),
+        }
+    }
+
+    fn batched(warmed: Warmed, limits: BatchLimits) -> Result<Self, LoadError> {
         let Warmed { verified, sessions, signature, batching, placement, cost, work, largest } = warmed;
         let limits = match batching {
             Batching::Rows => limits,
@@ -71,21 +85,13 @@ impl Servable {
         };
         let batcher = Batcher::start(&verified.id.to_string(), sessions, limits, largest, cost)?;
         let places = Places::new(&signature);
-        let loaded_at = SystemTime::now();
-        let loaded = Loaded {
-            id: verified.id,
-            signature,
-            bytes: verified.bytes,
-            placement,
-            work,
-            loaded_at,
-            requests: Requests::default(),
-            batcher,
-        };
+        let loaded = Loaded::new(verified.id, signature, verified.bytes, placement);
+        let batched = Batched { batcher, work };
         Ok(match verified.kind {
-            Kind::Plain => Self::Plain(Arc::new(PlainServable { loaded, batching })),
+            Kind::Plain => Self::Plain(Arc::new(PlainServable { loaded, batched, batching })),
             Kind::Ctr(files) => Self::Ctr(Arc::new(CtrServable {
                 loaded,
+                batched,
                 assembler: Assembler::new(&files.spec),
                 spec: files.spec,
                 encoder: files.encoder,
@@ -93,6 +99,26 @@ impl Servable {
                 places,
             })),
         })
+    }
+
+    /// Queue, lanes and costs, of a version that has them.
+    #[must_use]
+    pub fn lanes(&self) -> Option<&Batched> {
+        match self {
+            Self::Ctr(ctr) => Some(&ctr.batched),
+            Self::Plain(plain) => Some(&plain.batched),
+            Self::Forecast(_) => None,
+        }
+    }
+
+    /// Upgrades for as long as anything of the version is in memory.
+    #[must_use]
+    pub fn alive(&self) -> Weak<()> {
+        match self {
+            Self::Ctr(ctr) => ctr.batched.batcher.lanes(),
+            Self::Plain(plain) => plain.batched.batcher.lanes(),
+            Self::Forecast(forecast) => Arc::downgrade(&forecast.alive),
+        }
     }
 }
 
@@ -103,6 +129,7 @@ impl std::ops::Deref for Servable {
         match self {
             Self::Ctr(ctr) => &ctr.loaded,
             Self::Plain(plain) => &plain.loaded,
+            Self::Forecast(forecast) => &forecast.loaded,
         }
     }
 }
@@ -111,6 +138,7 @@ impl std::ops::Deref for Servable {
 #[derive(Debug)]
 pub struct CtrServable {
     loaded: Loaded,
+    batched: Batched,
     /// The checked spec.
     pub spec: FeatureSpec,
     /// From named columns to rows.
@@ -134,6 +162,12 @@ impl std::ops::Deref for CtrServable {
 pub type CtrScores = Scores<Outputs>;
 
 impl CtrServable {
+    /// Queue and lanes.
+    #[must_use]
+    pub fn batcher(&self) -> &Batcher {
+        &self.batched.batcher
+    }
+
     /// Rows from tensors in the session's order; as [`Self::score`] takes them.
     #[must_use]
     pub fn rows(&self, tensors: Vec<Tensor>) -> Rows {
@@ -165,7 +199,7 @@ impl CtrServable {
     ) -> Result<CtrScores, ScoreError> {
         let len = rows.len;
         let request = Request { inputs: self.places.tensors(rows), rows: len, priority, deadline };
-        let Scores { outputs, queue, compute, batch_rows } = self.loaded.batcher.score(request, now).await?;
+        let Scores { outputs, queue, compute, batch_rows } = self.batched.batcher.score(request, now).await?;
         let outputs = self.places.outputs(outputs, len).map_err(ScoreError::Failed)?;
         Ok(Scores { outputs, queue, compute, batch_rows })
     }
@@ -175,11 +209,47 @@ impl CtrServable {
 #[derive(Debug)]
 pub struct PlainServable {
     loaded: Loaded,
+    batched: Batched,
     /// Whether requests may share a run.
     pub batching: Batching,
 }
 
 impl std::ops::Deref for PlainServable {
+    type Target = Loaded;
+
+    fn deref(&self) -> &Loaded {
+        &self.loaded
+    }
+}
+
+impl PlainServable {
+    /// Queue and lanes.
+    #[must_use]
+    pub fn batcher(&self) -> &Batcher {
+        &self.batched.batcher
+    }
+}
+
+/// A forecaster version. It is evaluated by whoever asks, on a thread of theirs: there is no session.
+#[derive(Debug)]
+pub struct ForecastServable {
+    loaded: Loaded,
+    /// The fitted model.
+    pub model: Arc<Prophet>,
+    /// SHA-256 of its file: equal models give equal forecasts.
+    pub digest: [u8; 32],
+    alive: Arc<()>,
+}
+
+impl ForecastServable {
+    fn new(forecaster: Forecaster) -> Self {
+        let Forecaster { id, model, digest, bytes } = forecaster;
+        let loaded = Loaded::new(id, Signature::default(), bytes, Placement::default());
+        Self { loaded, model: Arc::new(model), digest, alive: Arc::default() }
+    }
+}
+
+impl std::ops::Deref for ForecastServable {
     type Target = Loaded;
 
     fn deref(&self) -> &Loaded {

@@ -102,6 +102,14 @@ impl Elements {
         each!(self, values => values.len())
     }
 
+    /// Bytes of each.
+    pub(crate) fn width(&self) -> usize {
+        fn of<T>(_: &[T]) -> usize {
+            size_of::<T>()
+        }
+        each!(self, values => of(values))
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

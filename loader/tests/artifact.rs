@@ -19,7 +19,7 @@ use aibuyer_domain::{
 use aibuyer_loader::{
     LoadError, Servable,
     batch::{BatchLimits, queue::Priority},
-    stages::{Fetched, Warmed},
+    stages::{Fetched, Prepared},
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -71,7 +71,7 @@ impl Copy {
         self.edit_spec(|spec| spec["files_sha256"][file] = digest.into());
     }
 
-    fn load(&self) -> Result<Warmed, LoadError> {
+    fn load(&self) -> Result<Prepared, LoadError> {
         load(self.0.path())
     }
 
@@ -83,9 +83,9 @@ impl Copy {
     }
 }
 
-fn load(folder: &Path) -> Result<Warmed, LoadError> {
+fn load(folder: &Path) -> Result<Prepared, LoadError> {
     let id = ServableId { name: "ctr-upworthy".parse().unwrap(), version: Version::new(1).unwrap() };
-    Fetched::local(id, folder).verify()?.open(runtime(), 2, &|| true)?.warm(64, &|| true)
+    Fetched::local(id, folder).verify()?.prepare(runtime(), 2, 64, &|| true)
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_load_ends_when_nobody_wants_it_any_more() {
     let load = |until: usize| {
         asked.set(0);
         let wanted = || asked.replace(asked.get() + 1) < until;
-        Fetched::local(id(), &folder).verify()?.open(runtime(), 2, &wanted)?.warm(4, &wanted)
+        Fetched::local(id(), &folder).verify()?.prepare(runtime(), 2, 4, &wanted)
     };
     assert!(load(usize::MAX).is_ok());
     let all = asked.get();
@@ -175,7 +175,7 @@ fn a_swapped_file_is_named() {
 #[test]
 fn a_model_of_another_flavor_or_contract_is_refused() {
     for (from, to, expect) in [
-        ("  onnx:\n", "  prophet:\n", "has no `onnx` flavor"),
+        ("  onnx:\n", "  sklearn:\n", "has neither an `onnx` nor a `prophet` flavor"),
         ("data: model.onnx", "data: other.onnx", "flavors.onnx.data is \"other.onnx\""),
         ("aibuyer_contract: \"1\"", "aibuyer_contract: \"2\"", "metadata.aibuyer_contract is \"2\""),
         ("aibuyer_contract", "contract", "has no metadata.aibuyer_contract"),
@@ -252,6 +252,19 @@ fn content_that_lies_with_a_right_hash_is_found_out() {
     });
     assert_eq!(check, "golden", "{message}");
     assert!(message.contains("logit is -") && message.contains("the file has 0"), "{message}");
+}
+
+#[test]
+fn outputs_that_are_not_numbers_are_refused() {
+    let copy = Copy::new();
+    let mut model = fs::read(copy.path("model.onnx")).unwrap();
+    // Most of the file is its table; float32 of these bytes is NaN wherever it begins.
+    let (from, to) = (model.len() / 4, model.len() / 4 * 3);
+    model[from..to].fill(0xFF);
+    copy.forge("model.onnx", &model);
+    let (check, message) = copy.refusal();
+    assert!(["warm_up", "golden"].contains(&check), "{check}");
+    assert!(message.contains("NaN"), "{message}");
 }
 
 #[test]

@@ -11,10 +11,10 @@ use aibuyer_loader::{
     LoadError, Servable,
     batch::BatchLimits,
     gate::{self, Gate, SignatureRule},
-    stages::{Fetched, Warmed},
+    stages::{Batching, Fetched, Prepared, Warmed},
     tensor::{Elements, Tensor},
 };
-use support::{elsewhere, repository, runtime};
+use support::{elsewhere, field, number, repository, runtime};
 
 /// A copy of a folder that MLflow could have written.
 struct Copy(tempfile::TempDir);
@@ -43,7 +43,10 @@ impl Copy {
 
     fn load(&self) -> Result<Warmed, LoadError> {
         let id = ServableId { name: "deepfm".parse().unwrap(), version: Version::new(1).unwrap() };
-        Fetched::local(id, self.path("")).verify()?.open(runtime(), 2, &|| true)?.warm(8, &|| true)
+        match Fetched::local(id, self.path("")).verify()?.prepare(runtime(), 2, 8, &|| true)? {
+            Prepared::Graph(warmed) => Ok(*warmed),
+            Prepared::Forecast(_) => panic!("not a graph"),
+        }
     }
 
     fn refusal(&self) -> (&'static str, String) {
@@ -55,14 +58,112 @@ impl Copy {
 }
 
 #[test]
+fn what_mlflow_says_of_a_model_is_held_against_it() {
+    let refused = |part: &str, lie: &dyn Fn(&Copy)| {
+        let copy = Copy::new();
+        lie(&copy);
+        let (check, message) = copy.refusal();
+        assert!(message.contains(part), "{part}: {message}");
+        check
+    };
+    let mlmodel = |from: &'static str, to: &'static str| {
+        move |copy: &Copy| {
+            copy.edit("MLmodel", |text| {
+                let edited = String::from_utf8_lossy(text).replace(from, to);
+                assert_ne!(edited.as_bytes(), text.as_slice());
+                *text = edited.into_bytes();
+            });
+        }
+    };
+    let check = refused("MLmodel cannot be read", &|copy| fs::remove_file(copy.path("MLmodel")).unwrap());
+    assert_eq!(check, "files");
+    assert_eq!(refused("has no `flavors`", &|copy| fs::write(copy.path("MLmodel"), "run_id: x\n").unwrap()), "mlmodel");
+    let check = refused("no `onnx` flavor, but prophet, python_function:", &mlmodel("  onnx:", "  prophet:"));
+    assert_eq!(check, "mlmodel");
+    let check = refused("\"../model.onnx\" is not inside", &mlmodel("    data: model.onnx", "    data: ../model.onnx"));
+    assert_eq!(check, "mlmodel");
+    assert_eq!(refused("gone.onnx cannot be read", &mlmodel("    data: model.onnx", "    data: gone.onnx")), "files");
+    let check = refused(
+        "MLmodel says float64 [-1, 1]",
+        &mlmodel("\"float32\", \"shape\": [-1, 1]}}]'\n  outputs", "\"float64\", \"shape\": [-1, 1]}}]'\n  outputs"),
+    );
+    assert_eq!(check, "signature");
+    let check = refused("MLmodel names the input `rows`", &mlmodel("\"name\": \"ids\"", "\"name\": \"rows\""));
+    assert_eq!(check, "signature");
+}
+
+#[test]
+fn an_example_that_does_not_work_refuses_the_version() {
+    let refused = |part: &str, lie: &dyn Fn(&Copy)| {
+        let copy = Copy::new();
+        lie(&copy);
+        let (check, message) = copy.refusal();
+        assert!(message.contains(part), "{part}: {message}");
+        check
+    };
+    let example =
+        |text: &'static str| move |copy: &Copy| fs::write(copy.path("serving_input_example.json"), text).unwrap();
+    let part = "serving_input_example.json gives NaN in the output `prob`";
+    assert_eq!(refused(part, &|copy| copy.edit("model.data", |data| data.fill(0xFF))), "golden");
+    // Row 20 of a table of 20: the model itself refuses it.
+    let broken = r#"{"inputs": {"ids": [[1, 20]], "offset": [[0.5]]}}"#;
+    assert_eq!(refused("serving_input_example.json fails in the model", &example(broken)), "golden");
+    let misfit = r#"{"inputs": {"ids": [[1, 2, 3]], "offset": [[0.5]]}}"#;
+    assert_eq!(refused("does not fit the input ids int64 [batch, 2]: its shape is [1, 3]", &example(misfit)), "golden");
+    assert_eq!(refused("serving_input_example.json: is not JSON", &example("{\"inputs\": ")), "content");
+
+    // For something else than tensors: nothing can be tried.
+    let copy = Copy::new();
+    example(r#"{"dataframe_split": {"columns": ["ids", "offset"], "data": [["2012-05-18", null]]}}"#)(&copy);
+    copy.load().unwrap();
+}
+
+#[test]
+fn an_example_tells_whether_requests_may_share_runs() {
+    let model = |name: &str, example: &str| {
+        let copy = Copy::new();
+        fs::remove_dir_all(copy.path("")).unwrap();
+        fs::create_dir(copy.path("")).unwrap();
+        fs::copy(repository().join("server/tests/models").join(name), copy.path("model.onnx")).unwrap();
+        fs::write(copy.path("MLmodel"), "flavors:\n  onnx:\n    data: model.onnx\n").unwrap();
+        fs::write(copy.path("input_example.json"), example).unwrap();
+        copy.load().unwrap().batching
+    };
+    assert_eq!(model("rows.onnx", r#"{"x": [[1, 2, 3], [4, 5, 6], [0, 0, 1]], "count": [1, 2, 3]}"#), Batching::Rows);
+    assert_eq!(model("centred.onnx", "[[1, 2, 3]]"), Batching::None);
+    assert_eq!(model("series.onnx", "[[1, 2, 3]]"), Batching::None);
+}
+
+/// An input of [batch, 2^31]: nothing has to be there for it, so only the warm-up would notice, too late.
+#[test]
+fn an_input_that_no_memory_holds_is_refused() {
+    let copy = Copy::new();
+    for file in ["MLmodel", "input_example.json", "serving_input_example.json"] {
+        fs::remove_file(copy.path(file)).unwrap();
+    }
+    let dim = |value: &[u8]| field(1, value);
+    let shape = [dim(&field(2, b"n")), dim(&[8, 0x80, 0x80, 0x80, 0x80, 0x08])].concat();
+    let tensor = [number(1, 1), field(2, &shape)].concat();
+    let input = [field(1, b"huge"), field(2, &field(1, &tensor))].concat();
+    copy.edit("model.onnx", |model| model.extend(field(7, &field(11, &input))));
+    let (check, message) = copy.refusal();
+    assert_eq!(check, "warm_up", "{message}");
+    assert!(message.contains("huge float32 [batch, 2147483648] takes"), "{message}");
+}
+
+fn prepared(copy: &Copy) -> Prepared {
+    Prepared::Graph(Box::new(copy.load().unwrap()))
+}
+
+#[test]
 fn a_version_takes_over_from_one_that_it_can_stand_in_for() {
     let limits = BatchLimits { max_batch_rows: 8, queue_rows: 100, inline: Duration::ZERO, padded: false };
-    let serving = Servable::start(Copy::new().load().unwrap(), limits).unwrap();
+    let serving = Servable::start(prepared(&Copy::new()), limits).unwrap();
     let gate = Gate { max_slowdown: 1000.0, signature: SignatureRule::Compatible };
-    gate::check(&Copy::new().load().unwrap(), &serving, &gate).unwrap();
+    gate::check(&prepared(&Copy::new()), &serving, &gate).unwrap();
 
     let strict = Gate { max_slowdown: 1e-6, ..gate };
-    let error = gate::check(&Copy::new().load().unwrap(), &serving, &strict).unwrap_err();
+    let error = gate::check(&prepared(&Copy::new()), &serving, &strict).unwrap_err();
     assert_eq!(error.check(), "latency", "{error}");
     assert!(error.to_string().contains("of version 1, which serves; loading.max_slowdown"), "{error}");
 
@@ -71,7 +172,7 @@ fn a_version_takes_over_from_one_that_it_can_stand_in_for() {
         fs::remove_file(other.path(file)).unwrap();
     }
     fs::copy(repository().join("server/tests/models/rows.onnx"), other.path("model.onnx")).unwrap();
-    let other = other.load().unwrap();
+    let other = prepared(&other);
     let error = gate::check(&other, &serving, &gate).unwrap_err();
     assert_eq!(error.check(), "compatibility", "{error}");
     assert!(error.to_string().contains("callers send the input `ids`, which it does not have"), "{error}");

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 version=v0.121.0
-scenarios=(smoke step soak spike overload cancel-storm skewed-keys single-row)
+scenarios=(smoke step soak spike overload cancel-storm skewed-keys single-row stream)
 usage="scenarios: ${scenarios[*]}, or all (without soak)"
 scenario=${1:?$usage}
 address=${2:-}
@@ -42,6 +42,12 @@ run() {
     if [ "$name" = skewed-keys ]; then
         target/release/aibuyer-loadtest requests --model models/ctr-upworthy/1 --context test_id,week --count 1024 \
             --out out/ghz/skewed.bin
+    fi
+    if [ "$name" = stream ]; then
+        # Every test is a message of each stream.
+        python3 -c 'import json, sys
+print(json.dumps([{"id": i, "named": test} for i, test in enumerate(json.load(sys.stdin))]))' \
+            <loadtest/ghz/data/upworthy.json >out/ghz/stream-messages.json
     fi
     echo "ghz $name ..."
     "$bin/ghz-$version" --config "loadtest/ghz/$name.json" --format json --output "out/ghz/$name.json" "$@" "$address"

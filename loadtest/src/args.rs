@@ -128,6 +128,9 @@ pub(crate) struct Run {
     /// Writes ghz's JSON here; with several steps, a file each
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
+    /// Lists every call in the JSON, as ghz does
+    #[arg(long, requires = "json")]
+    pub(crate) details: bool,
     /// Writes a page with charts here
     #[arg(long)]
     pub(crate) html: Option<PathBuf>,

@@ -94,7 +94,7 @@ impl Load {
                 let latency = intended.elapsed();
                 let mut tally = tally.lock();
                 tally.outstanding -= 1;
-                tally.record(answer, latency);
+                tally.record_call(offset, answer, latency);
             });
         }
         let all = async { while calls.join_next().await.is_some() {} };
@@ -112,7 +112,7 @@ impl Load {
     /// The closed loop: `callers` callers, each of which waits for its answer before its next call, for `length`.
     pub async fn run_closed(&self, callers: usize, length: Duration, tally: &Shared) -> Measured {
         let meter = Meter::start(self.server);
-        let end = meter.start + length;
+        let (start, end) = (meter.start, meter.start + length);
         let mut running = JoinSet::new();
         for caller in 0..callers {
             let connection = self.connections[caller % self.connections.len()].clone();
@@ -125,7 +125,7 @@ impl Load {
                         return;
                     }
                     let answer = connection.call(pool.body(n)).await;
-                    tally.lock().record(answer, sent.elapsed());
+                    tally.lock().record_call(sent - start, answer, sent.elapsed());
                 }
             });
         }

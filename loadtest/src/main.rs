@@ -161,7 +161,7 @@ async fn loads(plan: Vec<Plan>, what: &What, run: Run, schedule: String) -> Resu
     report.server = server(&report.address).await;
     for plan in plan {
         let (label, asked) = (plan.label(), plan.load());
-        let tally = Shared::default();
+        let tally = if run.details { Shared::with_calls() } else { Shared::default() };
         let progress = tokio::spawn(progress(label.clone(), plan.length(), tally.clone()));
         let measured = match plan {
             Plan::Open(schedule, most) => load.run_open(schedule, most, &tally).await?,

@@ -84,6 +84,19 @@ pub struct Tally {
     pub bytes: u64,
     /// Calls without an answer yet.
     pub outstanding: u64,
+    /// Each call by itself, in the order of the answers, where that is wanted.
+    pub calls: Option<Vec<Call>>,
+}
+
+/// One call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// When it was due, from the start of the load.
+    pub due: Duration,
+    /// From then to its answer.
+    pub latency: Duration,
+    /// Its outcome.
+    pub code: Code,
 }
 
 impl Tally {
@@ -98,6 +111,14 @@ impl Tally {
         let known = self.errors.len() < MESSAGES;
         let message = if known { answer.message } else { "other messages".to_owned() };
         *self.errors.entry((answer.code, message)).or_default() += 1;
+    }
+
+    /// Counts the answer to a call that was due at `due`, and keeps the call where that is wanted.
+    pub fn record_call(&mut self, due: Duration, answer: Answer, latency: Duration) {
+        if let Some(calls) = &mut self.calls {
+            calls.push(Call { due, latency, code: answer.code });
+        }
+        self.record(answer, latency);
     }
 
     /// Calls that were sent and answered, or failed.
@@ -134,6 +155,12 @@ fn ratio(part: u64, whole: u64) -> f64 {
 pub struct Shared(Arc<Mutex<Tally>>);
 
 impl Shared {
+    /// An empty tally that keeps each call by itself.
+    #[must_use]
+    pub fn with_calls() -> Self {
+        Self(Arc::new(Mutex::new(Tally { calls: Some(Vec::new()), ..Tally::default() })))
+    }
+
     /// The tally, for a moment.
     pub fn lock(&self) -> MutexGuard<'_, Tally> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

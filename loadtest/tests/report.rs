@@ -9,7 +9,7 @@ use aibuyer_loadtest::{
     code::Code,
     machine::Machine,
     report::{Ceilings, Load, Report, Step},
-    tally::{Measured, Tally},
+    tally::{Call, Measured, Tally},
 };
 use serde_json::Value;
 
@@ -74,7 +74,11 @@ fn json_has_the_fields_of_ghz() {
     let report = report();
     let mut closed = report.steps[0].clone();
     closed.load = Load::Callers(8);
+    let (due, latency) = (Duration::from_millis(1500), Duration::from_micros(250));
+    closed.measured.tally.calls = Some(vec![Call { due, latency, code: Code::OK }]);
     let ours = report.ghz(&closed);
+    assert_fields(&theirs["details"][0], &ours["details"][0], &[]);
+    assert_eq!(ours["details"][0]["timestamp"], "1970-01-01T00:00:01.500000000Z");
     assert_fields(&theirs, &ours, &[]);
     assert_fields(&theirs["options"], &ours["options"], &GHZ_ONLY);
     assert_fields(&theirs["latencyDistribution"][0], &ours["latencyDistribution"][0], &[]);

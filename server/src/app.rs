@@ -15,6 +15,7 @@ use crate::{
     readiness::Readiness,
     registry::{self, RegistryError},
     reload::Reload,
+    services::forecast,
     shards::Shards,
     stack::{self, Parts},
     webhooks,
@@ -104,6 +105,7 @@ impl App {
             readiness: readiness.clone(),
             reload,
             promotions: Arc::clone(&promotions),
+            forecasts: forecast::cache(config.forecast_cache_bytes),
             executor: Executor::start(config.executor_threads, config.executor_rows).map_err(StartError::Threads)?,
         };
         let routers = (0..config.grpc_threads).map(|_| stack::build(config, parts.clone()));

@@ -9,7 +9,7 @@ use std::{
 
 use aibuyer_domain::model::{Alias, ModelName, Pick, Version};
 use aibuyer_loader::{
-    Loaded, Phase, ServingMap,
+    Phase, Servable, ServingMap,
     device::Placement,
     serving_map::{ModelEntry, VersionEntry},
 };
@@ -142,16 +142,21 @@ fn row(
     }
 }
 
-fn figures(body: &mut String, servable: &Loaded, now: SystemTime) {
-    let counters = servable.batcher().counters();
-    let (rows, batches) = (counters.rows.load(Ordering::Relaxed), counters.batches.load(Ordering::Relaxed));
-    #[allow(clippy::cast_precision_loss)] // an average for people
-    let mean = if batches == 0 { "–".to_owned() } else { format!("{:.1}", rows as f64 / batches as f64) };
+fn figures(body: &mut String, servable: &Servable, now: SystemTime) {
+    match servable.lanes().map(|lanes| &lanes.batcher) {
+        Some(batcher) => {
+            let counters = batcher.counters();
+            let (rows, batches) = (counters.rows.load(Ordering::Relaxed), counters.batches.load(Ordering::Relaxed));
+            #[allow(clippy::cast_precision_loss)] // an average for people
+            let mean = if batches == 0 { "–".to_owned() } else { format!("{:.1}", rows as f64 / batches as f64) };
+            let _ = write!(body, "<td class=n>{rows}<td class=n>{mean}<td class=n>{}", batcher.waiting_rows());
+        }
+        None => body.push_str("<td class=n>–<td class=n>–<td class=n>–"),
+    }
     let age = now.duration_since(servable.loaded_at).unwrap_or_default();
     let _ = write!(
         body,
-        "<td class=n>{rows}<td class=n>{mean}<td class=n>{}<td class=n>{} kB<td>{} ago",
-        servable.batcher().waiting_rows(),
+        "<td class=n>{} kB<td>{} ago",
         servable.bytes / 1000,
         humantime::format_duration(Duration::from_secs(age.as_secs())),
     );

@@ -12,6 +12,7 @@ pub mod config;
 mod console;
 pub mod lanes;
 mod layers;
+mod link;
 mod metrics;
 mod promotions;
 mod readiness;

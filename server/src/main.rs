@@ -15,6 +15,10 @@ use aibuyer_server::{
 };
 use clap::{Parser, Subcommand};
 
+/// ONNX Runtime allocates by it too: memory of an unloaded model goes back to the system, where glibc keeps it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Serves click-through-rate models over gRPC.
 #[derive(Debug, Parser)]
 #[command(version, about)]

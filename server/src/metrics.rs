@@ -10,7 +10,8 @@ use std::{
 };
 
 use aibuyer_loader::{
-    Loaded, Phase,
+    Phase, Servable,
+    batch::Batcher,
     device::Placement,
     requests::{BOUNDS, Histogram as Stage, STAGES},
     serving_map::{Serving, VersionEntry},
@@ -131,8 +132,10 @@ impl Collector for Models {
         let help = "1 for each alias that answers although the registry has it no more";
         gauges(&mut encoder, "aibuyer_model_route_lost", help, lost)?;
 
-        let ready: Vec<(&Labels, &Loaded)> =
-            versions.iter().filter_map(|(labels, entry)| Some((labels, entry.servable.as_deref()?))).collect();
+        let ready: Vec<(&Labels, &Servable)> =
+            versions.iter().filter_map(|(labels, entry)| Some((labels, entry.servable.as_ref()?))).collect();
+        let batched: Vec<(&Labels, &Batcher)> =
+            ready.iter().filter_map(|(labels, s)| Some((*labels, &s.lanes()?.batcher))).collect();
         let devices = ready.iter().map(|(labels, s)| {
             let graphs = with(labels, "cuda_graphs", &s.placement.graphs.to_string());
             ([graphs, labels_of(&s.placement)].concat(), 1)
@@ -145,10 +148,10 @@ impl Collector for Models {
         )?;
         let bytes = ready.iter().map(|(labels, s)| ((*labels).clone(), s.bytes));
         gauges(&mut encoder, "aibuyer_model_file_bytes", "Size of a model version's files", bytes)?;
-        let waiting = ready.iter().map(|(labels, s)| ((*labels).clone(), s.batcher().waiting_rows() as u64));
+        let waiting = batched.iter().map(|(labels, b)| ((*labels).clone(), b.waiting_rows() as u64));
         gauges(&mut encoder, "aibuyer_queue_rows", "Rows waiting for a lane", waiting)?;
         let batches =
-            ready.iter().map(|(labels, s)| ((*labels).clone(), s.batcher().counters().batches.load(Ordering::Relaxed)));
+            batched.iter().map(|(labels, b)| ((*labels).clone(), b.counters().batches.load(Ordering::Relaxed)));
         counters(&mut encoder, "aibuyer_batches", "Batches run", batches)?;
         let kind = prometheus_client::metrics::MetricType::Histogram;
         let help = "Time of a prediction's stages: encode, queue, compute, reply";
@@ -158,8 +161,8 @@ impl Collector for Models {
                 histogram_of(&mut stages, &with(labels, "stage", stage), histogram)?;
             }
         }
-        let rows = ready.iter().flat_map(|(labels, s)| {
-            let c = s.batcher().counters();
+        let rows = batched.iter().flat_map(|(labels, b)| {
+            let c = b.counters();
             [
                 ("computed", &c.rows),
                 ("expired", &c.expired_rows),

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::transport::server::Router;
 
-use crate::stack::Layers;
+use crate::{link::Link, stack::Layers};
 
 /// Running threads. Dropping it cuts off what is under way.
 #[derive(Debug)]
@@ -45,7 +45,8 @@ impl Shards {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             thread::Builder::new().name(format!("grpc#{i}")).spawn(move || {
                 runtime.block_on(async {
-                    let incoming = UnboundedReceiverStream::new(connections).map(TcpStream::from_std);
+                    let incoming =
+                        UnboundedReceiverStream::new(connections).map(|c| TcpStream::from_std(c).map(Link::new));
                     tokio::select! {
                         result = router.serve_with_incoming_shutdown(incoming, stopped) => {
                             if let Err(error) = result {

@@ -7,7 +7,8 @@ use aibuyer_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     serving::v1::{
         anomaly_service_server::AnomalyServiceServer, budget_service_server::BudgetServiceServer,
-        ctr_service_server::CtrServiceServer, model_service_server::ModelServiceServer,
+        ctr_service_server::CtrServiceServer, forecast_service_server::ForecastServiceServer,
+        model_service_server::ModelServiceServer,
     },
 };
 use tonic::{
@@ -25,7 +26,13 @@ use crate::{
     readiness::Readiness,
     reload::Reload,
     services::{
-        anomaly::Anomalies, budget::Budget, ctr::Ctr, health::Health, models::Models, open_inference::OpenInference,
+        anomaly::Anomalies,
+        budget::Budget,
+        ctr::Ctr,
+        forecast::{ForecastCache, Forecasts},
+        health::Health,
+        models::Models,
+        open_inference::OpenInference,
         streams::Streams,
     },
 };
@@ -43,11 +50,12 @@ pub(crate) struct Parts {
     pub(crate) promotions: Arc<Promotions>,
     /// For work that is long on a processor.
     pub(crate) executor: Executor,
+    pub(crate) forecasts: ForecastCache,
 }
 
 /// The stack, ready to serve.
 pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, tonic_reflection::server::Error> {
-    let Parts { serving, metrics, readiness, reload, promotions, executor } = parts;
+    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
@@ -60,6 +68,9 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
         readiness: readiness.clone(),
         max_message_bytes: config.max_message_bytes,
     };
+    let forecasts =
+        Forecasts::new(serving.clone(), streams.clone(), executor.clone(), config.default_deadline, forecasts);
+    let forecasts = ForecastServiceServer::new(forecasts).max_decoding_message_size(config.max_message_bytes);
     let models = Models { serving: serving.clone(), promotions, problems: reload.watcher.problems().clone() };
     let open_inference = OpenInference {
         serving: serving.clone(),
@@ -84,6 +95,7 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
         .add_service(anomalies)
         .add_service(budget)
         .add_service(ModelServiceServer::new(models))
+        .add_service(forecasts)
         .add_service(open_inference)
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1()?)

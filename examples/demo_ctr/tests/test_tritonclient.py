@@ -22,7 +22,7 @@ MODEL = "ctr-upworthy"
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[triton.InferenceServerClient]:
-    binary = Path(os.environ.get("AIBUYER_TEST_SERVER", REPOSITORY / "target/debug/aibuyer-server"))
+    binary = Path(os.environ.get("SERVER_UNDER_TEST", REPOSITORY / "target/debug/aibuyer-server"))
     with server.running(binary, REPOSITORY / "models") as address, triton.InferenceServerClient(address) as client:
         yield client
 
@@ -146,6 +146,9 @@ def test_statistics_count_what_was_asked(client: triton.InferenceServerClient, g
     for stage in ("queue", "compute_input", "compute_infer", "compute_output"):
         assert getattr(now, stage).count == now.success.count
         assert getattr(now, stage).ns >= getattr(was, stage).ns
+    sizes = {batch.batch_size: batch.compute_infer.count for batch in after.batch_stats}
+    assert sum(sizes.values()) == after.execution_count
+    assert sum(size * count for size, count in sizes.items()) == after.inference_count
     assert client.get_inference_statistics().model_stats[0].name == MODEL
 
 

@@ -1,28 +1,27 @@
-"""What is done to the folder that MLflow wrote; the upload itself needs a tracking server."""
+"""Errors of MLflow and credentials; the upload itself is tested with a real server, beside the demo of MLflow."""
 
-import json
-import shutil
-from pathlib import Path
+from __future__ import annotations
 
 import pytest
-from train_ctr import register
-from train_ctr.self_check import check_artifact
+from train_ctr.mlflow_rest import MlflowError, Registry, _authorization, _refusal
 
 
-def test_contract_files_join_the_folder_that_mlflow_wrote(committed_artifact: Path, tmp_path: Path) -> None:
-    package = tmp_path / "model"
-    package.mkdir()
-    shutil.copy(committed_artifact / "model.onnx", package)
-    (package / "MLmodel").write_text("flavors: {onnx: {data: model.onnx}}\nmodel_uuid: abc\n")
-    (package / "conda.yaml").write_text("name: mlflow-env\n")
-    register._add_contract_files(committed_artifact, package)
-    check_artifact(package)
-    assert "abc" in (package / "MLmodel").read_text(), "MLflow's own file stays"
-    hashes = json.loads((package / "feature_spec.json").read_text())["files_sha256"]
-    assert {"MLmodel", "conda.yaml", "model.onnx", "vocab/week.jsonl"} <= hashes.keys()
+def test_errors_name_the_call_and_what_mlflow_said() -> None:
+    error = _refusal("POST http://m/x", 404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no model a"}')
+    assert (error.code, str(error)) == (
+        "RESOURCE_DOES_NOT_EXIST",
+        "POST http://m/x: RESOURCE_DOES_NOT_EXIST: no model a",
+    )
+    assert str(_refusal("GET http://m/x", 403, b"Invalid Host header")).endswith("status 403: Invalid Host header")
 
 
-def test_a_missing_mlflow_is_said_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(register.MlflowMissingError, match=r"requirements-mlflow\.txt"):
-        register.require_mlflow()
+def test_credentials_have_the_names_of_mlflows_client() -> None:
+    basic = _authorization({"MLFLOW_TRACKING_USERNAME": "a", "MLFLOW_TRACKING_PASSWORD": "b"})
+    assert basic == {"Authorization": "Basic YTpi"}
+    assert _authorization({"MLFLOW_TRACKING_TOKEN": "t"}) == {"Authorization": "Bearer t"}
+    assert _authorization({}) == {}
+
+
+def test_an_mlflow_that_is_not_there_is_said() -> None:
+    with pytest.raises(MlflowError, match="is MLflow running there"):
+        Registry("http://127.0.0.1:9", {}).experiment("any")

@@ -12,6 +12,7 @@ from train_ctr import artifact, experiment, open_bandit, plots, register, report
 from train_ctr.console import Progress
 from train_ctr.dataset import DataError
 from train_ctr.experiment import Experiment
+from train_ctr.mlflow_rest import MlflowError, Provenance, Registry
 from train_ctr.self_check import ArtifactError, CheckReport, check_artifact
 
 DEFAULT_SEEDS = (7, 8, 9, 10)
@@ -22,7 +23,7 @@ def main() -> int:
     options = _parser().parse_args()
     try:
         options.command(options)
-    except (DataError, ArtifactError, FileExistsError, register.MlflowMissingError) as error:
+    except (DataError, ArtifactError, FileExistsError, MlflowError) as error:
         print(f"train_ctr: {error}", file=sys.stderr)
         return 1
     return 0
@@ -30,7 +31,8 @@ def main() -> int:
 
 def train_upworthy(options: argparse.Namespace) -> None:
     if options.register:
-        register.require_mlflow()
+        # Asked before the training: an address that is wrong is better known now.
+        Registry(options.register).experiment(options.name)
     creatives = upworthy.read_creatives(options.csv)
     print(f"{len(creatives):,} creatives in {len({c.test_id for c in creatives}):,} tests", file=sys.stderr)
     experiments: list[Experiment] = []
@@ -86,12 +88,12 @@ def _announce(directory: Path, found: CheckReport) -> None:
 
 def _register(options: argparse.Namespace, first: Experiment) -> None:
     settings = dataclasses.asdict(upworthy.SETTINGS)
-    provenance = register.Provenance(
+    provenance = Provenance(
         params={"seed": first.seed, "best_epoch": first.epochs, **settings},
         tags={"data_file": options.csv.name, "data_sha256": hashlib.sha256(options.csv.read_bytes()).hexdigest()},
         metrics=report.metrics(first),
     )
-    version = register.register(options.out, options.register, options.name, options.alias, provenance)
+    version = register.register(options.out, Registry(options.register), options.name, options.alias, provenance)
     print(f"registered as version {version} of {options.name}, alias {options.alias}")
 
 

@@ -16,7 +16,7 @@ use aibuyer_loader::{
         queue::{Dropped, Entry, Priority},
         scheduler::{Poll, Scheduler},
     },
-    stages::{CtrFiles, Fetched, Kind},
+    stages::{Checked, CtrFiles, Fetched, Kind},
     tensor::{Elements, Tensor},
 };
 
@@ -39,9 +39,12 @@ pub(crate) fn all() -> Vec<Operation> {
 fn model() -> Box<CtrFiles> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/ctr-upworthy/1");
     let id = ServableId { name: "ctr-upworthy".parse().unwrap(), version: Version::new(1).unwrap() };
-    match Fetched::local(id, folder).verify().unwrap().kind {
-        Kind::Ctr(files) => files,
-        Kind::Plain => panic!("the demo model is a CTR model"),
+    match Fetched::local(id, folder).verify().unwrap() {
+        Checked::Graph(verified) => match verified.kind {
+            Kind::Ctr(files) => files,
+            Kind::Plain => panic!("the demo model is a CTR model"),
+        },
+        Checked::Forecast(_) => panic!("the demo model is a CTR model"),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod queue;
 pub mod scheduler;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -30,7 +31,7 @@ use job::Part;
 pub use job::{Request, ScoreError, Scores};
 use lane::Numbered;
 use queue::{Dropped, Entry as _};
-use scheduler::{Refusal, Scheduler};
+use scheduler::{Refusal, Runs, Scheduler};
 
 use crate::{
     session::{RunError, Session},
@@ -267,6 +268,12 @@ impl Batcher {
     #[must_use]
     pub fn waiting_rows(&self) -> usize {
         self.shared.state().scheduler.rows()
+    }
+
+    /// What has been run, by rows of the batch without padding.
+    #[must_use]
+    pub fn runs(&self) -> BTreeMap<usize, Runs> {
+        self.shared.state().scheduler.runs().clone()
     }
 
     /// What runs are predicted to take now.

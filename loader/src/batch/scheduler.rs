@@ -1,7 +1,10 @@
 //! Decides what runs, when, and in batches of what size. No clock, no threads, no sessions: it is told what
 //! happens and asked what to do.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{
     BatchLimits,
@@ -36,6 +39,15 @@ pub enum Poll<E> {
     Wait(Option<Instant>),
 }
 
+/// Runs of one batch size that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Runs {
+    /// How many.
+    pub count: u64,
+    /// Time that they took in all.
+    pub took: Duration,
+}
+
 /// The queue of one servable and what decides about it.
 #[derive(Debug)]
 pub struct Scheduler<E> {
@@ -47,6 +59,8 @@ pub struct Scheduler<E> {
     held: Option<Instant>,
     /// For each session, when its run is predicted to end; `None` where it is idle.
     running: Vec<Option<Instant>>,
+    /// By rows, without padding.
+    runs: BTreeMap<usize, Runs>,
 }
 
 impl<E: Entry> Scheduler<E> {
@@ -54,13 +68,27 @@ impl<E: Entry> Scheduler<E> {
     #[must_use]
     pub fn new(sessions: usize, limits: BatchLimits, cost: CostModel, now: Instant) -> Self {
         let queue = Queue::new(limits.queue_rows, now);
-        Self { queue, cost, pace: Pace::default(), limits, held: None, running: vec![None; sessions] }
+        Self {
+            queue,
+            cost,
+            pace: Pace::default(),
+            limits,
+            held: None,
+            running: vec![None; sessions],
+            runs: BTreeMap::new(),
+        }
     }
 
     /// Rows waiting.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.queue.rows()
+    }
+
+    /// What has been run, by rows of the batch without padding.
+    #[must_use]
+    pub fn runs(&self) -> &BTreeMap<usize, Runs> {
+        &self.runs
     }
 
     /// The cost model.
@@ -200,6 +228,9 @@ impl<E: Entry> Scheduler<E> {
         self.running[session] = None;
         if let Some(took) = took {
             self.cost.learn(self.run_rows(rows), took);
+            let runs = self.runs.entry(rows).or_default();
+            runs.count += 1;
+            runs.took += took;
         }
     }
 
@@ -363,6 +394,9 @@ mod tests {
         }
         let measured: Vec<_> = scheduler.cost().measured().collect();
         assert_eq!(measured, [1, 2, 4, 8, 16].map(|rows| (rows, ms(1 + rows as u64))));
+        scheduler.ended(0, 9, None);
+        let runs = Runs { count: 200, took: ms(17 * 200) };
+        assert_eq!(scheduler.runs(), &BTreeMap::from([(9, runs)]), "the batch as it was sent, and no failures");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     gate,
     servable::Servable,
     session::Runtime,
-    stages::{Located, Warmed},
+    stages::{Checked, Located, Prepared},
 };
 
 /// Below what serves: where both want a core, a load gets about a tenth of it.
@@ -63,7 +63,7 @@ impl Context {
         number: u64,
         id: ServableId,
         serving: Option<Servable>,
-        done: impl FnOnce(Result<Warmed, LoadError>) + Send + 'static,
+        done: impl FnOnce(Result<Prepared, LoadError>) + Send + 'static,
     ) -> std::io::Result<Job> {
         let wanted = Arc::new(AtomicBool::new(true));
         let (context, asked) = (self.clone(), Arc::clone(&wanted));
@@ -83,15 +83,15 @@ impl Context {
         id: ServableId,
         serving: Option<Servable>,
         wanted: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Warmed, LoadError> {
+    ) -> Result<Prepared, LoadError> {
         let ManagerOptions { lanes, limits, gate, .. } = self.options;
-        let verified = Located { id }.fetch(self.store.as_ref(), wanted)?.verify()?;
-        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = verified.open(self.runtime.as_ref(), lanes, wanted)?;
-        let warmed = opened.warm(limits.max_batch_rows, wanted)?;
+        let checked = Located { id }.fetch(self.store.as_ref(), wanted)?.verify()?;
+        let measured = matches!(checked, Checked::Graph(_));
+        let _alone = measured.then(|| self.alone.lock().unwrap_or_else(PoisonError::into_inner));
+        let prepared = checked.prepare(self.runtime.as_ref(), lanes, limits.max_batch_rows, wanted)?;
         if let Some(serving) = serving {
-            gate::check(&warmed, &serving, &gate)?;
+            gate::check(&prepared, &serving, &gate)?;
         }
-        Ok(warmed)
+        Ok(prepared)
     }
 }

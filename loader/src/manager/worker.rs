@@ -20,7 +20,7 @@ use crate::{
     policy::{self, Action, Routes, Snapshot, Standing},
     servable::Servable,
     serving_map::{ModelEntry, Serving, ServingMap, VersionEntry},
-    stages::Warmed,
+    stages::Prepared,
 };
 
 /// Loads under way at once: enough that one slow download holds up nothing, few enough not to crowd the registry.
@@ -31,7 +31,7 @@ pub(super) enum News {
     Desired(DesiredState),
     /// With what to do once it is taken note of.
     Retry(ModelName, Box<dyn FnOnce() + Send>),
-    Loaded(ServableId, u64, Box<Result<Warmed, LoadError>>),
+    Loaded(ServableId, u64, Box<Result<Prepared, LoadError>>),
     Stop,
 }
 
@@ -240,7 +240,7 @@ impl Worker {
         model.standing.remove(&id.version);
     }
 
-    fn loaded(&mut self, id: &ServableId, number: u64, result: Result<Warmed, LoadError>) {
+    fn loaded(&mut self, id: &ServableId, number: u64, result: Result<Prepared, LoadError>) {
         let Some(model) = self.models.get_mut(&id.name) else { return };
         // The result of a load that was given up.
         if model.jobs.get(&id.version).is_none_or(|load| load.job.number != number) {
@@ -248,7 +248,7 @@ impl Worker {
         }
         let Some(Load { began, attempts, .. }) = model.jobs.remove(&id.version) else { return };
         // Lanes are started here: threads inherit their priority, and a load's is low.
-        match result.and_then(|warmed| Servable::start(warmed, self.job.options.limits)) {
+        match result.and_then(|prepared| Servable::start(prepared, self.job.options.limits)) {
             Ok(servable) => {
                 let took = began.elapsed();
                 let (millis, bytes) = (took.as_millis(), servable.bytes);
@@ -291,7 +291,7 @@ impl Worker {
         let Some(model) = self.models.get_mut(&id.name) else { return };
         if let Some(servable) = model.servables.remove(&id.version) {
             tracing::info!(model = %id.name, version = %id.version, "version draining");
-            model.draining.insert(id.version, servable.batcher().lanes());
+            model.draining.insert(id.version, servable.alive());
         }
         if let Some(standing) = model.standing.get_mut(&id.version) {
             standing.phase = Phase::Draining;

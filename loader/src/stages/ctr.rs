@@ -185,11 +185,13 @@ impl CtrFiles {
             rows.len += 1;
         }
         let outputs = run(session, places, rows, WHAT)?;
-        let finite = |v: &[f32]| v.iter().all(|x| x.is_finite());
-        if finite(&outputs.logits) && outputs.variances.as_deref().is_none_or(finite) {
-            return Ok(());
-        }
-        let reason = format!("outputs are not finite: {outputs:?}");
+        let columns = [("logit", Some(&outputs.logits)), ("logit_variance", outputs.variances.as_ref())];
+        let wrong = columns
+            .into_iter()
+            .find_map(|(name, values)| values?.iter().position(|value| !value.is_finite()).map(|row| (name, row)));
+        let Some((name, row)) = wrong else { return Ok(()) };
+        let end = if row == 0 { "first" } else { "last" };
+        let reason = format!("{name} is not a finite number at the {end} rows: look for NaN among the weights");
         Err(LoadError::WarmUp { what: WHAT.to_owned(), reason })
     }
 

@@ -1,16 +1,21 @@
 //! An artifact's files, and what MLflow says about them.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Component, Path, PathBuf},
 };
 
 use serde::Deserialize;
 
+use super::declared::Declared;
 use crate::error::LoadError;
 
 /// Name of the file that MLflow writes beside every model.
 pub(super) const MLMODEL: &str = "MLmodel";
+
+/// Files that nobody but MLflow writes, always beside an [`MLMODEL`].
+const MLFLOW: [&str; 4] = ["conda.yaml", "python_env.yaml", "input_example.json", "serving_input_example.json"];
 
 /// Reads files of one folder.
 pub(super) struct Files {
@@ -22,6 +27,11 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn has(&self, file: &str) -> bool {
         self.folder.join(file).exists()
+    }
+
+    /// Whether MLflow wrote the folder.
+    pub(super) fn of_mlflow(&self) -> bool {
+        self.has(MLMODEL) || MLFLOW.iter().any(|file| self.has(file))
     }
 
     /// Reads a file that the model refers to: not one outside the folder, and none through a link that leads there.
@@ -60,39 +70,67 @@ pub(super) fn text(file: &str, content: Vec<u8>) -> Result<String, LoadError> {
     String::from_utf8(content).map_err(|e| LoadError::Content { file: file.to_owned(), reason: e.to_string() })
 }
 
-/// What `MLmodel` says of an ONNX model.
+/// What kind of file a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flavor {
+    Onnx,
+    Prophet,
+}
+
+/// What `MLmodel` says of a model.
 pub(super) struct MlModel {
+    /// Who can load it.
+    pub(super) flavor: Flavor,
     /// The model file.
     pub(super) data: Option<String>,
     /// Version of the CTR contract.
     pub(super) contract: Option<String>,
+    /// Tensors as MLflow knows them.
+    pub(super) declared: Declared,
 }
 
 impl MlModel {
     pub(super) fn parse(content: Vec<u8>) -> Result<Self, LoadError> {
         #[derive(Deserialize)]
         struct Yaml {
-            #[serde(default)]
-            flavors: Flavors,
+            flavors: Option<BTreeMap<String, serde_json::Value>>,
             metadata: Option<Metadata>,
-        }
-        #[derive(Default, Deserialize)]
-        struct Flavors {
-            onnx: Option<OnnxFlavor>,
+            signature: Option<Signature>,
         }
         #[derive(Deserialize)]
-        struct OnnxFlavor {
+        struct DataOfFlavor {
             data: Option<String>,
         }
         #[derive(Deserialize)]
         struct Metadata {
             aibuyer_contract: Option<String>,
         }
+        #[derive(Default, Deserialize)]
+        struct Signature {
+            inputs: Option<String>,
+            outputs: Option<String>,
+        }
         let parsed: Yaml = serde_saphyr::from_str(&text(MLMODEL, content)?)
             .map_err(|error| LoadError::MlModel(format!("is not the YAML that MLflow writes: {error}")))?;
-        let Some(onnx) = parsed.flavors.onnx else {
-            return Err(LoadError::MlModel("has no `onnx` flavor: log the model with mlflow.onnx".to_owned()));
+        let Some(mut flavors) = parsed.flavors else {
+            return Err(LoadError::MlModel("has no `flavors`: truncated? Log the model again".to_owned()));
         };
-        Ok(Self { data: onnx.data, contract: parsed.metadata.and_then(|m| m.aibuyer_contract) })
+        let known = [("onnx", Flavor::Onnx), ("prophet", Flavor::Prophet)];
+        let known = known.into_iter().find_map(|(name, flavor)| Some((name, flavor, flavors.remove(name)?)));
+        let Some((name, flavor, content)) = known else {
+            let found: Vec<String> = flavors.into_keys().collect();
+            let remedy = "log the model with mlflow.onnx or mlflow.prophet";
+            let reason = format!("has neither an `onnx` nor a `prophet` flavor, but {}: {remedy}", found.join(", "));
+            return Err(LoadError::MlModel(reason));
+        };
+        let content: Option<DataOfFlavor> =
+            serde_json::from_value(content).map_err(|error| LoadError::MlModel(format!("flavors.{name}: {error}")))?;
+        let Signature { inputs, outputs } = parsed.signature.unwrap_or_default();
+        Ok(Self {
+            flavor,
+            data: content.and_then(|content| content.data),
+            contract: parsed.metadata.and_then(|m| m.aibuyer_contract),
+            declared: Declared::parse(inputs.as_deref(), outputs.as_deref()),
+        })
     }
 }

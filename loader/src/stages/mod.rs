@@ -2,11 +2,15 @@
 //! [`Located`] → [`Fetched`] → [`Verified`] → [`Opened`] → [`Warmed`].
 //!
 //! Each step takes the one before by value, so an unverified file cannot be opened and a cold session cannot
-//! serve. File contents are read once: what was hashed is what is opened. There are two kinds of models: CTR
-//! models, under a contract (`ctr`), and plain ONNX ones (`plain`).
+//! serve. File contents are read once: what was hashed is what is opened. There are three kinds of models: CTR
+//! models, under a contract (`ctr`), plain ONNX ones (`plain`), and forecasters (`forecast`), which have no session and
+//! are ready once they are verified.
 
 mod ctr;
+mod declared;
+mod example;
 mod files;
+mod forecast;
 mod plain;
 
 use std::{
@@ -26,11 +30,16 @@ use crate::{
     tensor::Tensor,
 };
 pub use ctr::{CtrFiles, Outputs, Places};
-use files::{Files, MLMODEL, MlModel, is_inside};
+use declared::Declared;
+use example::Example;
+use files::{Files, Flavor, MLMODEL, MlModel, is_inside};
+pub use forecast::Forecaster;
 pub use plain::Batching;
 
 /// Name of a plain model's file where nothing says otherwise.
 const MODEL: &str = "model.onnx";
+/// Name of a Prophet model's file where nothing says otherwise.
+const PROPHET: &str = "model.pr";
 /// Runs that a batch size's cost is learned from, after one that pays for its memory.
 const MEASURED_RUNS: usize = 3;
 
@@ -48,6 +57,23 @@ pub struct Fetched {
     folder: PathBuf,
 }
 
+/// What the files turned out to be.
+#[derive(Debug)]
+pub enum Checked {
+    /// An ONNX model, to be opened.
+    Graph(Box<Verified>),
+    /// A forecaster, which needs no more.
+    Forecast(Box<Forecaster>),
+}
+
+/// A version that can answer.
+pub enum Prepared {
+    /// An ONNX model with warm sessions.
+    Graph(Box<Warmed>),
+    /// A forecaster.
+    Forecast(Box<Forecaster>),
+}
+
 /// Its files are whole, and the encoder reproduces the worked examples.
 #[derive(Debug)]
 pub struct Verified {
@@ -59,6 +85,8 @@ pub struct Verified {
     pub bytes: u64,
     file: String,
     model: ModelFiles,
+    declared: Declared,
+    example: Option<Example>,
 }
 
 /// What a model is for.
@@ -119,29 +147,59 @@ impl Fetched {
     ///
     /// # Errors
     /// [`LoadError`] names the file and the check.
-    pub fn verify(self) -> Result<Verified, LoadError> {
+    pub fn verify(self) -> Result<Checked, LoadError> {
         let mut files = Files { folder: self.folder, bytes: 0 };
         let has_spec = files.has(ctr::FEATURE_SPEC);
-        let mlmodel = match has_spec || files.has(MLMODEL) || !files.has(MODEL) {
+        let mlmodel = match has_spec || files.of_mlflow() || !files.has(MODEL) {
             true => Some(MlModel::parse(files.read(MLMODEL)?)?),
             false => None,
         };
-        let (kind, file, model) = match mlmodel {
+        if let Some(MlModel { flavor: Flavor::Prophet, data, .. }) = &mlmodel {
+            let file = data.as_deref().unwrap_or(PROPHET);
+            return Ok(Checked::Forecast(Box::new(Forecaster::verify(self.id, &mut files, file)?)));
+        }
+        let mut example = None;
+        let (kind, file, model) = match &mlmodel {
             Some(mlmodel) if has_spec || mlmodel.contract.is_some() => {
-                let (ctr, file, model) = CtrFiles::verify(&mut files, &mlmodel)?;
+                let (ctr, file, model) = CtrFiles::verify(&mut files, mlmodel)?;
                 (Kind::Ctr(Box::new(ctr)), file, model)
             }
             mlmodel => {
-                let file = mlmodel.and_then(|m| m.data).unwrap_or_else(|| MODEL.to_owned());
+                let file = mlmodel.as_ref().and_then(|m| m.data.clone()).unwrap_or_else(|| MODEL.to_owned());
                 if !is_inside(&file) {
                     return Err(LoadError::MlModel(format!("flavors.onnx.data {file:?} is not inside the artifact")));
                 }
                 let graph = files.read(&file)?;
                 let model = scan(&file, graph, |location| files.external(location))?;
+                example = example::find(&mut files)?;
                 (Kind::Plain, file, model)
             }
         };
-        Ok(Verified { id: self.id, kind, bytes: files.bytes, file, model })
+        let declared = mlmodel.map_or_else(Declared::default, |mlmodel| mlmodel.declared);
+        Ok(Checked::Graph(Box::new(Verified { id: self.id, kind, bytes: files.bytes, file, model, declared, example })))
+    }
+}
+
+impl Checked {
+    /// Makes it ready to answer, with a session for each of `lanes` where it has sessions. See [`Verified::open`] and
+    /// [`Opened::warm`].
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn prepare(
+        self,
+        runtime: &dyn Runtime,
+        lanes: usize,
+        max_batch_rows: usize,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Prepared, LoadError> {
+        match self {
+            Self::Forecast(forecaster) => Ok(Prepared::Forecast(forecaster)),
+            Self::Graph(verified) => {
+                let warmed = verified.open(runtime, lanes, wanted)?.warm(max_batch_rows, wanted)?;
+                Ok(Prepared::Graph(Box::new(warmed)))
+            }
+        }
     }
 }
 
@@ -166,7 +224,8 @@ impl Verified {
     /// Opens one session for each lane and checks the model's signature. `wanted` is asked before each session.
     ///
     /// # Errors
-    /// [`LoadError::Open`], [`LoadError::Signature`], [`LoadError::Unsupported`] or [`LoadError::Superseded`].
+    /// [`LoadError::Open`], [`LoadError::Signature`], [`LoadError::Declared`], [`LoadError::Unsupported`] or
+    /// [`LoadError::Superseded`].
     pub fn open(mut self, runtime: &dyn Runtime, lanes: usize, wanted: &dyn Fn() -> bool) -> Result<Opened, LoadError> {
         let model = std::mem::take(&mut self.model);
         let opened = runtime.open(&model, lanes, wanted);
@@ -180,6 +239,8 @@ impl Verified {
                 }
                 Kind::Plain => plain::check(&session.signature())?,
             }
+            let mismatch = self.declared.mismatch(&session.signature());
+            mismatch.map_or(Ok(()), |reason| Err(LoadError::Declared(reason)))?;
         }
         Ok(Opened { verified: self, sessions })
     }
@@ -187,21 +248,26 @@ impl Verified {
 
 impl Opened {
     /// Runs every session: a CTR model on the ends of every field's row range and on the worked examples, alone
-    /// and as one batch; any model at every power of two up to `max_batch_rows`, which tells what runs cost.
+    /// and as one batch; a plain model on the example that came with it, if one did; any model at every power of two up to `max_batch_rows`, which tells what runs cost.
     /// `wanted` is asked before each run.
     ///
     /// # Errors
-    /// [`LoadError::Golden`], [`LoadError::WarmUp`] or [`LoadError::Superseded`].
+    /// [`LoadError::Golden`], [`LoadError::Example`], [`LoadError::WarmUp`] or [`LoadError::Superseded`].
     pub fn warm(mut self, max_batch_rows: usize, wanted: &dyn Fn() -> bool) -> Result<Warmed, LoadError> {
         still(wanted)?;
         let fail = |what: &str, reason: &str| LoadError::WarmUp { what: what.to_owned(), reason: reason.to_owned() };
         let first = self.sessions.first_mut().ok_or_else(|| fail("no lane", "there are no sessions"))?;
         let signature = first.signature();
+        let example = match &self.verified.example {
+            Some(example) => example.tensors(&signature)?.map(|inputs| (example, inputs)),
+            None => None,
+        };
         let batching = match &self.verified.kind {
             Kind::Ctr(_) => Batching::Rows,
-            Kind::Plain => plain::batching(first.as_mut()),
+            Kind::Plain => plain::batching(first.as_mut(), example.as_ref().map(|(_, inputs)| inputs.as_slice()))?,
         };
         let most = if batching == Batching::Rows { max_batch_rows } else { 1 };
+        plain::check_room(&signature, most)?;
         let inputs = |rows: usize| match &self.verified.kind {
             Kind::Ctr(ctr) => Places::new(&signature).tensors(ctr.batch(rows)),
             Kind::Plain => plain::zeros(&signature, rows),
@@ -210,6 +276,10 @@ impl Opened {
         for session in &mut self.sessions {
             if let Kind::Ctr(ctr) = &self.verified.kind {
                 ctr.check(session.as_mut(), wanted)?;
+            }
+            if let Some((example, inputs)) = &example {
+                still(wanted)?;
+                example.check(session.as_mut(), inputs)?;
             }
             for rows in powers_of_two(most) {
                 measure(session.as_mut(), rows, &inputs(rows), &mut measured, wanted)?;

@@ -20,6 +20,11 @@ pub enum Batching {
 /// Two runs may differ by this share of the value, and as much absolutely: batch kernels add up in another order.
 const TOLERANCE: f64 = 1e-3;
 
+/// Bytes of one input that a warm-up takes, at most.
+const ROOM: usize = 1 << 30;
+/// Rows of an example that are run one by one, at most.
+const MOST_TRIED: usize = 16;
+
 /// Refuses a signature with a type that requests cannot carry.
 pub(super) fn check(signature: &Signature) -> Result<(), LoadError> {
     let tensors = signature.inputs.iter().chain(&signature.outputs);
@@ -29,10 +34,30 @@ pub(super) fn check(signature: &Signature) -> Result<(), LoadError> {
     }
 }
 
+/// Refuses inputs whose warm-up would not fit into memory: a shape in a model file is only a claim.
+pub(super) fn check_room(signature: &Signature, rows: usize) -> Result<(), LoadError> {
+    let bytes = |t: &TensorInfo| {
+        let dims = t.shape.iter().skip(1).map(|d| d.unwrap_or(1));
+        let elements = dims.fold(t.shape.first().copied().flatten().unwrap_or(rows), usize::saturating_mul);
+        elements.saturating_mul(Elements::zeros(&t.dtype, 1).map_or(1, |e| e.width()))
+    };
+    match signature.inputs.iter().find(|t| bytes(t) > ROOM) {
+        None => Ok(()),
+        Some(input) => {
+            let reason = format!(
+                "the input {input} takes {} bytes, {ROOM} at most; lower batching.max_batch_rows if \
+                the shape is right",
+                bytes(input)
+            );
+            Err(LoadError::WarmUp { what: format!("a batch of {rows}"), reason })
+        }
+    }
+}
+
 /// Whether rows of several requests may share a run: the signature must say that the first dimension varies
-/// and all others are fixed, and two rows must come out together as they do alone. A model that normalizes
-/// over its first dimension has the same signature as one that does not.
-pub(super) fn batching(session: &mut dyn Session) -> Batching {
+/// and all others are fixed, and rows must come out together as they do alone, made up or of the example. A model that
+/// normalizes over its first dimension has the same signature as one that does not.
+pub(super) fn batching(session: &mut dyn Session, example: Option<&[Tensor]>) -> Result<Batching, LoadError> {
     let signature = session.signature();
     let counts_rows = |t: &TensorInfo| matches!(t.shape.first(), Some(None));
     let fixed_rows = |t: &TensorInfo| counts_rows(t) && t.shape[1..].iter().all(Option::is_some);
@@ -40,29 +65,53 @@ pub(super) fn batching(session: &mut dyn Session) -> Batching {
         || !signature.inputs.iter().all(fixed_rows)
         || !signature.outputs.iter().all(counts_rows)
     {
-        return Batching::None;
+        return Ok(Batching::None);
     }
-    let two: Vec<Tensor> = signature.inputs.iter().filter_map(|t| filled(t, 2)).collect();
-    let one = |row: usize| -> Vec<Tensor> {
+    check_room(&signature, 2)?;
+    let made_up: Vec<Tensor> = signature.inputs.iter().filter_map(|t| filled(t, 2)).collect();
+    // A model need not take made-up values: where it fails on them, its signature is believed.
+    let apart = together_as_alone(session, &made_up) == Some(false)
+        || example.and_then(batch_of).is_some_and(|batch| together_as_alone(session, &batch) == Some(false));
+    Ok(if apart { Batching::None } else { Batching::Rows })
+}
+
+/// Rows of an example, two at least; `None` where its inputs do not agree in how many there are.
+fn batch_of(example: &[Tensor]) -> Option<Vec<Tensor>> {
+    let rows = example.first()?.rows();
+    if rows == 0 || example.iter().any(|t| t.rows() != rows) {
+        return None;
+    }
+    let batch = |t: &Tensor| {
+        let mut batch = t.empty_like(2);
+        (0..rows.clamp(2, MOST_TRIED)).for_each(|row| batch.append(t, row % rows..row % rows + 1));
+        batch
+    };
+    Some(example.iter().map(batch).collect())
+}
+
+/// Whether rows give in one run what each gives in its own; `None` where a run fails.
+fn together_as_alone(session: &mut dyn Session, inputs: &[Tensor]) -> Option<bool> {
+    let together = session.run(inputs).ok()?;
+    let mut alone: Option<Vec<Tensor>> = None;
+    for row in 0..inputs.first()?.rows() {
         let cut = |t: &Tensor| {
             let mut own = t.empty_like(1);
             own.append(t, row..row + 1);
             own
         };
-        two.iter().map(cut).collect()
-    };
-    let (Ok(together), Ok(first), Ok(second)) = (session.run(&two), session.run(&one(0)), session.run(&one(1))) else {
-        // Not a model for made-up values: believe its signature.
-        return Batching::Rows;
-    };
-    let alone = first.into_iter().zip(second).map(|(mut first, second)| {
-        if first.shape.len() == second.shape.len() && first.shape[1..] == second.shape[1..] {
-            first.append(&second, 0..second.rows());
+        let outputs = session.run(&inputs.iter().map(cut).collect::<Vec<_>>()).ok()?;
+        let Some(before) = &mut alone else {
+            alone = Some(outputs);
+            continue;
+        };
+        for (before, output) in before.iter_mut().zip(&outputs) {
+            if before.shape.is_empty() || before.shape.get(1..) != output.shape.get(1..) {
+                return Some(false);
+            }
+            before.append(output, 0..output.rows());
         }
-        first
-    });
-    let same = alone.zip(&together).all(|(alone, together)| alone.shape == together.shape && close(&alone, together));
-    if same { Batching::Rows } else { Batching::None }
+    }
+    Some(alone?.iter().zip(&together).all(|(alone, together)| alone.shape == together.shape && close(alone, together)))
 }
 
 /// Inputs of `rows` rows for a warm-up: zeros, and 1 for whatever else varies.

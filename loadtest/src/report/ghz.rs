@@ -2,12 +2,15 @@
 //!
 //! Times are nanoseconds, marks of the histogram seconds. What ghz has no field for travels in `tags`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 
 use super::{Load, Report, Step};
-use crate::tally::Latencies;
+use crate::{
+    code::Code,
+    tally::{Call, Latencies},
+};
 
 const PERCENTAGES: [u32; 7] = [10, 25, 50, 75, 90, 95, 99];
 const BUCKETS: u32 = 10;
@@ -40,7 +43,7 @@ impl Report {
             "statusCodeDistribution": codes,
             "latencyDistribution": PERCENTAGES.map(percentile),
             "histogram": histogram(&tally.latency),
-            "details": [],
+            "details": tally.calls.iter().flatten().map(|call| detail(measured.started, call)).collect::<Vec<_>>(),
             "tags": {
                 "generator": format!("aibuyer-loadtest {}", env!("CARGO_PKG_VERSION")),
                 "schedule": self.schedule,
@@ -84,6 +87,16 @@ impl Report {
         }
         options
     }
+}
+
+/// ghz tells when a call was sent, this when it was due.
+fn detail(started: SystemTime, call: &Call) -> Value {
+    json!({
+        "timestamp": humantime::format_rfc3339_nanos(started + call.due).to_string(),
+        "latency": ns(call.latency),
+        "error": if call.code == Code::OK { String::new() } else { format!("rpc error: code = {}", call.code) },
+        "status": call.code.to_string(),
+    })
 }
 
 /// ghz's rates are whole numbers.

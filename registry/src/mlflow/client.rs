@@ -182,7 +182,7 @@ impl Client {
         let url = format!("{}/api/2.0/{path}{}", self.base, encode_query(query));
         let response = self.send(self.http.get(&url).timeout(METADATA), path)?;
         let status = response.status().as_u16();
-        let body = response.bytes().map_err(|e| self.unreachable(&e))?;
+        let body = response.bytes().map_err(|e| self.unreachable(e))?;
         serde_json::from_slice(&body).map_err(|e| self.strange(path, status, &e.to_string()))
     }
 
@@ -211,7 +211,7 @@ impl Client {
     }
 
     fn send(&self, request: blocking::RequestBuilder, path: &str) -> Result<Response, CallError> {
-        let response = request.send().map_err(|e| self.unreachable(&e))?;
+        let response = request.send().map_err(|e| self.unreachable(e))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -230,8 +230,8 @@ impl Client {
         })
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> CallError {
-        CallError::Unreachable { url: self.base.clone(), reason: causes(error) }
+    fn unreachable(&self, error: reqwest::Error) -> CallError {
+        CallError::Unreachable { url: self.base.clone(), reason: causes(&error.without_url()) }
     }
 
     fn strange(&self, path: &str, status: u16, reason: &str) -> CallError {

@@ -51,6 +51,8 @@ pub(super) enum FetchFailure {
         "its files are at {path}, which cannot be read here: {reason}; share that folder, or let MLflow proxy artifacts"
     )]
     LocalFiles { path: String, reason: String },
+    #[error("it has no MLmodel file: log it with mlflow.onnx.log_model or mlflow.prophet.log_model")]
+    NoMlModel,
     #[error("it has {bytes} bytes, and registry.max_model_bytes is {most}")]
     TooLarge { bytes: u64, most: u64 },
     #[error("it needs {needed} bytes and {SPARE} to spare, and the disk of storage.path has {free} left")]
@@ -211,6 +213,9 @@ impl Fetcher {
         get: impl Fn(&Listed, &Incoming) -> Result<Part, FetchFailure> + Sync,
         again: impl Fn() -> Result<Vec<Listed>, FetchFailure>,
     ) -> Result<PathBuf, FetchFailure> {
+        if !listed.iter().any(|file| file.path == "MLmodel") {
+            return Err(FetchFailure::NoMlModel);
+        }
         let bytes = listed.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
         if bytes > self.store.max_bytes() {
             return Err(FetchFailure::TooLarge { bytes, most: self.store.max_bytes() });

@@ -128,6 +128,9 @@ fn paths_sizes_and_lists_that_cannot_be_right_are_refused() {
     state.files.retain(|name, _| name == "MLmodel");
     assert!(refused(state).contains("it is being changed"));
     assert!(refused(State { files: BTreeMap::default(), ..State::default() }).contains("has no files"));
+    let mut bare = State::default();
+    bare.files.retain(|name, _| name != "MLmodel");
+    assert!(refused(bare).contains("has no MLmodel file"));
     let late = State { late: Some("vocab/h.jsonl".to_owned()), ..State::default() };
     assert!(refused(late).contains("vocab/h.jsonl is new"));
 }
@@ -149,6 +152,7 @@ fn runs_and_local_folders_lead_to_files_too() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("vocab")).unwrap();
     fs::write(folder.path().join("vocab/a"), "x").unwrap();
+    fs::write(folder.path().join("MLmodel"), "flavors:\n").unwrap();
     let (_fake, mlflow, _dir) = with(State { uri: format!("file://{}", folder.path().display()), ..State::default() });
     assert_eq!(fs::read(fetch(&mlflow).unwrap().join("vocab/a")).unwrap(), b"x");
     let uri = format!("mlflow-artifacts://mlflow.example:5000/{ROOT}");

@@ -46,14 +46,17 @@ impl Random {
     }
 }
 
-/// Rows within the bounds of each slot.
-pub(crate) fn random_rows(bounds: &[(i64, i64)], columns: usize, rows: usize) -> Rows {
+/// Batches of rows within the bounds of each slot.
+pub(crate) fn random_rows(bounds: &[(i64, i64)], columns: usize, rows: usize, batches: usize) -> Vec<Rows> {
     let mut random = Random(7);
     let narrow = |id: i64| u32::try_from(id).unwrap();
-    let mut all = Rows { len: rows, ..Rows::default() };
-    for _ in 0..rows {
-        all.ids.extend(bounds.iter().map(|(low, high)| i64::from(random.id(narrow(*low), narrow(*high)))));
-        all.dense.extend((0..columns).map(|_| random.dense()));
-    }
-    all
+    let mut batch = || {
+        let mut batch = Rows { len: rows, ..Rows::default() };
+        for _ in 0..rows {
+            batch.ids.extend(bounds.iter().map(|(low, high)| i64::from(random.id(narrow(*low), narrow(*high)))));
+            batch.dense.extend((0..columns).map(|_| random.dense()));
+        }
+        batch
+    };
+    (0..batches).map(|_| batch()).collect()
 }

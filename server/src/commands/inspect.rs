@@ -10,7 +10,7 @@ use aibuyer_loader::{
     LoadError,
     device::Placement,
     session::Runtime,
-    stages::{Batching, CtrFiles, Fetched, Kind, Warmed},
+    stages::{Batching, CtrFiles, Fetched, Forecaster, Kind, Prepared, Warmed},
 };
 
 use super::serve::AnyError;
@@ -23,11 +23,15 @@ pub fn run(folder: &Path, runtime: &dyn Runtime, max_batch_rows: usize) -> Resul
     let hint = "name the folder of one version, such as models/ctr-upworthy/1";
     let folder = folder.canonicalize().map_err(|e| format!("{}: {e}; {hint}", folder.display()))?;
     let id = id_of(&folder)?;
-    let load = || Fetched::local(id, &folder).verify()?.open(runtime, 1, &|| true)?.warm(max_batch_rows, &|| true);
-    let warmed = load().map_err(|e| match &e {
+    let load = || Fetched::local(id, &folder).verify()?.prepare(runtime, 1, max_batch_rows, &|| true);
+    let prepared = load().map_err(|e| match &e {
         LoadError::Read { file, .. } if file == "MLmodel" => format!("{}: {e} Else {hint}", folder.display()),
         e => format!("{}: the {} check failed: {e}", folder.display(), e.check()),
     })?;
+    let warmed = match prepared {
+        Prepared::Graph(warmed) => *warmed,
+        Prepared::Forecast(forecaster) => return Ok(describe_forecaster(&folder, &forecaster)),
+    };
     let asked = runtime.placement();
     // A session that runs where sessions do has no reason of its own.
     let placement = if asked.device == warmed.placement.device && warmed.placement.reason.is_empty() {
@@ -36,6 +40,23 @@ pub fn run(folder: &Path, runtime: &dyn Runtime, max_batch_rows: usize) -> Resul
         warmed.placement.clone()
     };
     Ok(describe(&folder, &warmed, &placement))
+}
+
+fn describe_forecaster(folder: &Path, forecaster: &Forecaster) -> String {
+    let Forecaster { id, model, bytes, .. } = forecaster;
+    let columns: Vec<&str> = model.needed_columns().collect();
+    let last = model.last_date().map_or_else(|| "unknown".to_owned(), |date| date.to_string());
+    format!(
+        "{} version {} in {}\n  size      {} kB\n  kind      Prophet, {:?} growth; {}\n  history   ends {last}\n  \
+         columns   {}\n",
+        id.name,
+        id.version,
+        folder.display(),
+        bytes / 1000,
+        model.growth(),
+        if model.has_exact_law() { "intervals from the exact law" } else { "intervals by simulation" },
+        if columns.is_empty() { "none beside the dates".to_owned() } else { columns.join(", ") },
+    )
 }
 
 /// Name and version from the last two components of the path; version 1 of the last one if it is no number.

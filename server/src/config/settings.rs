@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 40] = [
+pub const SETTINGS: [Setting; 41] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
@@ -199,6 +199,11 @@ pub const SETTINGS: [Setting; 40] = [
         key: "executor.queue_rows",
         default: "1000000",
         help: "Rows (dates, campaigns) of such work that may wait. Beyond it requests are refused at once.",
+    },
+    Setting {
+        key: "executor.cache_bytes",
+        default: "67108864",
+        help: "Bytes of forecasts that are kept in memory, to answer equal requests. 0: none.",
     },
     Setting {
         key: "limits.max_candidates",

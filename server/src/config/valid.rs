@@ -47,6 +47,8 @@ pub struct Config {
     pub executor_threads: usize,
     /// Rows of such work that may wait.
     pub executor_rows: usize,
+    /// Bytes of forecasts that are kept in memory.
+    pub forecast_cache_bytes: u64,
     /// Candidates in one request.
     pub max_candidates: usize,
     /// Size of a request message, in bytes.
@@ -104,6 +106,7 @@ impl Config {
                 threads => threads,
             },
             executor_rows: r.integer("executor.queue_rows", 1, 1_000_000_000)?,
+            forecast_cache_bytes: r.integer("executor.cache_bytes", 0, usize::MAX)? as u64,
             max_candidates: {
                 let most = r.integer("limits.max_candidates", 1, usize::MAX)?;
                 if most > queue_rows {

@@ -104,6 +104,9 @@ async fn statistics_count_every_request_for_a_version() {
     assert!(stages.iter().all(|s| count(s) == 3), "{stages:?}");
     let within: u64 = stages.iter().map(|s| s.as_ref().unwrap().ns).sum();
     assert!(within <= stats.success.unwrap().ns, "stages are parts of the whole");
+    let batches: Vec<_> = all[0].batch_stats.iter().map(|b| (b.batch_size, count(&b.compute_infer))).collect();
+    assert_eq!(batches, [(2, 1), (logits.len() as u64, 2)]);
+    assert!(all[0].batch_stats.iter().all(|b| b.compute_infer.unwrap().ns > 0));
     // The same requests, as Prometheus sees them.
     let (_, metrics) = server.get("/metrics").await;
     let staged = "aibuyer_stage_duration_seconds_count{model=\"ctr-upworthy\",version=\"1\",stage=\"compute\"} 3";

@@ -13,7 +13,7 @@ use super::{
     shifts::{Shifts, scale},
 };
 
-const STEP: f64 = 0.15;
+const STEP: f64 = 0.11;
 
 /// The moment generating function after some rows, at the nodes of a path.
 #[derive(Debug, Clone)]

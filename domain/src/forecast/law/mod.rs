@@ -83,7 +83,7 @@ impl Drift {
     /// that is good to some per cent.
     fn tail(&self, x: f64) -> f64 {
         if x < self.reach {
-            let tail = 0.5 - self.at(x).0;
+            let tail = (0.5 - self.at(x).0).min(0.5);
             if tail > 1e-8 {
                 return tail;
             }

@@ -121,12 +121,14 @@ impl Walk {
         }
     }
 
-    /// How to go on where the closed form does not: with nodes for all rows if they can be few, else along a path.
+    /// How to go on where the closed form does not: with nodes for all rows where they are few, or where it is so
+    /// unlikely that nothing changed that the function falls off by itself; else along a path.
     fn later(&mut self) -> State {
         let least = self.ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        if least > 0.0 {
+        let changed = self.shifts.rarity_of_none(self.rows) > 20.0;
+        if least > 0.0 || changed {
             let (size, reach) = self.size(self.ratios.len(), self.alike, last_node(self.shifts, self.rows, least));
-            if size.nodes() <= MANY {
+            if size.nodes() <= MANY || changed {
                 self.reach = reach;
                 return State::Nodes(self.grid(size));
             }
@@ -158,7 +160,7 @@ impl Walk {
             State::Closed(mixture) => (Shape::Closed(mixture.with_noise(r)), bounds(f64::INFINITY)),
             State::Path(contour, _) => {
                 let jump = if r > 0.0 { 0.0 } else { 0.5 * (-self.shifts.rarity_of_none(self.rows)).exp() };
-                (Shape::Path(contour.path(r), jump), bounds(f64::INFINITY))
+                (Shape::Path(contour.path(r), jump), Bounds { grain: spread, ..bounds(f64::INFINITY) })
             }
         }
     }
@@ -234,10 +236,10 @@ impl Targets {
         if furthest.is_nan() { NEGLIGIBLE } else { -(0.5 - furthest).ln() }
     }
 
-    /// A tenth of the normal quantile next to the centre: drift that is rare keeps quantiles nearer than a normal law.
+    /// Less than half the normal quantile next to the centre: a drift of few changes keeps quantiles nearer than that.
     fn nearest(&self) -> f64 {
         let away = self.targets.iter().filter(|target| target.distance > 0.0);
-        away.map(|target| 0.1 * target.before[0]).fold(0.1, f64::min)
+        away.map(|target| 0.4 * target.before[0]).fold(0.4, f64::min)
     }
 }
 

@@ -6,17 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aibuyer_domain::{
-    ctr::{EncodeError, Encoded, Level, Rejected, SplitTensor, Violation},
-    model::{NameError, Pick, Version},
-};
+use aibuyer_domain::ctr::{EncodeError, Encoded, Level, Rejected, SplitTensor, Violation};
 use aibuyer_loader::{CtrScores, CtrServable, Servable, batch::queue::Priority, requests::Attempt};
 use aibuyer_proto::serving::v1 as pb;
 use tonic::Status;
 
 use super::{Clock, Ctr};
 use crate::{
-    services::{columns, predictions},
+    services::{columns, predictions, selector},
     status,
 };
 
@@ -122,27 +119,12 @@ impl Ctr {
 
     /// The servable that the request asks for.
     fn servable(&self, selector: Option<&pb::ModelSelector>) -> Result<Arc<CtrServable>, Status> {
-        let map = self.serving.load();
-        let selector = selector.filter(|s| !s.name.is_empty()).ok_or_else(|| {
-            let names: Vec<&str> = map.models.keys().map(|n| n.as_str()).collect();
-            status::invalid_field("model.name", format!("is required; there are: {}", names.join(", ")))
-        })?;
-        let pick = match &selector.pick {
-            None => Pick::Default,
-            Some(pb::model_selector::Pick::Alias(alias)) => {
-                Pick::Alias(alias.parse().map_err(|e: NameError| status::invalid_field("model.alias", e.to_string()))?)
-            }
-            Some(pb::model_selector::Pick::Version(number)) => Pick::Version(
-                Version::new(*number).ok_or_else(|| status::invalid_field("model.version", "must be 1 or greater"))?,
-            ),
+        let service = match selector::resolve(&self.serving, selector)? {
+            Servable::Ctr(servable) => return Ok(servable),
+            Servable::Plain(_) => "inference.GRPCInferenceService",
+            Servable::Forecast(_) => "aibuyer.serving.v1.ForecastService",
         };
-        match map.resolve(&selector.name, &pick).map_err(|e| status::from_resolve(&e))? {
-            Servable::Ctr(servable) => Ok(servable),
-            Servable::Plain(_) => {
-                let reason = format!("{:?} is not a CTR model: call inference.GRPCInferenceService", selector.name);
-                Err(status::invalid_field("model.name", reason))
-            }
-        }
+        Err(status::invalid_field("model.name", format!("is not a CTR model: call {service}")))
     }
 
     /// How many candidates the request has.

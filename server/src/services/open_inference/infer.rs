@@ -32,6 +32,7 @@ impl OpenInference {
     ) -> Result<pb::ModelInferResponse, Status> {
         let resolved = self.serving.load().resolve(&request.model_name, &pick(&request.model_version)?);
         let servable = resolved.map_err(|e| status::from_resolve(&e))?;
+        let batcher = &servable.lanes().ok_or_else(no_tensors)?.batcher;
         let attempt = Attempt::new(servable.clone(), started);
         let deadline = deadline::of_message(timeout(&request)?, started, self.default_deadline)?.min(latest);
         let priority = priority(&request)?;
@@ -40,7 +41,7 @@ impl OpenInference {
         let inputs = checked(&servable, inputs)?;
         let wanted = wanted(signature, &request)?;
         let encoded = Instant::now();
-        let scores = servable.batcher().score(Request { inputs, rows, priority, deadline }, encoded).await;
+        let scores = batcher.score(Request { inputs, rows, priority, deadline }, encoded).await;
         let mut scores = scores.map_err(|e| status::from_score(&e))?;
         let scored = Instant::now();
         let raw = !request.raw_input_contents.is_empty();
@@ -125,7 +126,15 @@ pub(super) fn batching(servable: &Servable) -> Batching {
     match servable {
         Servable::Ctr(_) => Batching::Rows,
         Servable::Plain(plain) => plain.batching,
+        Servable::Forecast(_) => Batching::None,
     }
+}
+
+fn no_tensors() -> Status {
+    status::invalid_field(
+        "model_name",
+        "is a forecaster, which has no tensors: call aibuyer.serving.v1.ForecastService",
+    )
 }
 
 /// A CTR model's inputs with every id and number checked, so that a bad one harms nobody else; those of others as

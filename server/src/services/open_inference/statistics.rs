@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use aibuyer_loader::{Loaded, requests::Histogram};
+use aibuyer_loader::{Servable, batch::Batcher, requests::Histogram};
 use aibuyer_proto::inference as pb;
 use tonic::Status;
 
@@ -22,19 +22,30 @@ impl OpenInference {
         }
         let models = map.models.iter().filter(|(known, _)| name.is_empty() || known.as_str() == name);
         let servables = models.flat_map(|(_, model)| model.versions.values()).filter_map(|v| v.servable.as_ref());
-        Ok(servables.map(|servable| Self::of(servable)).collect())
+        Ok(servables.map(Self::of).collect())
     }
 
-    fn of(servable: &Loaded) -> pb::ModelStatistics {
+    fn of(servable: &Servable) -> pb::ModelStatistics {
         let requests = &servable.requests;
-        let counters = servable.batcher().counters();
+        let batcher = servable.lanes().map(|lanes| &lanes.batcher);
+        let counters = batcher.map(Batcher::counters);
+        let answered = requests.answered.count();
         let [encode, queue, compute, reply] = &requests.stages;
+        let runs = batcher.map(Batcher::runs).unwrap_or_default();
+        let batches = runs.into_iter().map(|(rows, runs)| pb::InferBatchStatistics {
+            batch_size: rows as u64,
+            compute_infer: Some(pb::StatisticDuration {
+                count: runs.count,
+                ns: u64::try_from(runs.took.as_nanos()).unwrap_or(u64::MAX),
+            }),
+        });
         pb::ModelStatistics {
             name: servable.id.name.to_string(),
             version: servable.id.version.to_string(),
             last_inference: requests.last_answer(),
-            inference_count: counters.rows.load(Relaxed),
-            execution_count: counters.batches.load(Relaxed),
+            // What runs by itself is one row and one run a request.
+            inference_count: counters.map_or(answered, |c| c.rows.load(Relaxed)),
+            execution_count: counters.map_or(answered, |c| c.batches.load(Relaxed)),
             inference_stats: Some(pb::InferStatistics {
                 success: duration(&requests.answered),
                 fail: duration(&requests.failed),
@@ -43,6 +54,7 @@ impl OpenInference {
                 compute_infer: duration(compute),
                 compute_output: duration(reply),
             }),
+            batch_stats: batches.collect(),
         }
     }
 }

@@ -1,0 +1,30 @@
+//! Which version a request asks for.
+
+use aibuyer_domain::model::{NameError, Pick, Version};
+use aibuyer_loader::{Servable, serving_map::Serving};
+use aibuyer_proto::serving::v1 as pb;
+use tonic::Status;
+
+use crate::status;
+
+/// The servable that answers.
+///
+/// # Errors
+/// INVALID_ARGUMENT for a selector that names nothing, NOT_FOUND and UNAVAILABLE as the serving map has it.
+pub(crate) fn resolve(serving: &Serving, selector: Option<&pb::ModelSelector>) -> Result<Servable, Status> {
+    let map = serving.load();
+    let selector = selector.filter(|s| !s.name.is_empty()).ok_or_else(|| {
+        let names: Vec<&str> = map.models.keys().map(|n| n.as_str()).collect();
+        status::invalid_field("model.name", format!("is required; there are: {}", names.join(", ")))
+    })?;
+    let pick = match &selector.pick {
+        None => Pick::Default,
+        Some(pb::model_selector::Pick::Alias(alias)) => {
+            Pick::Alias(alias.parse().map_err(|e: NameError| status::invalid_field("model.alias", e.to_string()))?)
+        }
+        Some(pb::model_selector::Pick::Version(number)) => Pick::Version(
+            Version::new(*number).ok_or_else(|| status::invalid_field("model.version", "must be 1 or greater"))?,
+        ),
+    };
+    map.resolve(&selector.name, &pick).map_err(|e| status::from_resolve(&e))
+}
