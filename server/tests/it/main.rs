@@ -8,6 +8,7 @@ mod binary;
 mod budget;
 mod connections;
 mod encoded;
+mod forecast;
 mod harness;
 mod health;
 mod house;
