@@ -4,7 +4,8 @@ use std::{env, error::Error, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
+    "aibuyer/serving/v1/anomaly.proto",
     "aibuyer/serving/v1/budget.proto",
     "aibuyer/serving/v1/ctr.proto",
     "aibuyer/serving/v1/forecast.proto",

@@ -7,7 +7,8 @@
 /// The engine's own API, version 1.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod serving {
-    /// CTR prediction: `CtrService`; which models serve: `ModelService`; where to put a budget: `BudgetService`.
+    /// CTR prediction: `CtrService`; which models serve: `ModelService`; where to put a budget:
+    /// `BudgetService`; what is abnormal: `AnomalyService`.
     pub mod v1 {
         tonic::include_proto!("aibuyer.serving.v1");
     }

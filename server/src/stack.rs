@@ -6,8 +6,9 @@ use aibuyer_loader::{executor::Executor, serving_map::Serving};
 use aibuyer_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     serving::v1::{
-        budget_service_server::BudgetServiceServer, ctr_service_server::CtrServiceServer,
-        forecast_service_server::ForecastServiceServer, model_service_server::ModelServiceServer,
+        anomaly_service_server::AnomalyServiceServer, budget_service_server::BudgetServiceServer,
+        ctr_service_server::CtrServiceServer, forecast_service_server::ForecastServiceServer,
+        model_service_server::ModelServiceServer,
     },
 };
 use tonic::{
@@ -25,6 +26,7 @@ use crate::{
     readiness::Readiness,
     reload::Reload,
     services::{
+        anomaly::Anomalies,
         budget::Budget,
         ctr::Ctr,
         forecast::{ForecastCache, Forecasts},
@@ -81,12 +83,16 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
     let open_inference =
         GrpcInferenceServiceServer::new(open_inference).max_decoding_message_size(config.max_message_bytes);
     let health = Health { serving: serving.clone(), readiness };
+    let anomalies =
+        Anomalies { executor: executor.clone(), streams: streams.clone(), default_deadline: config.default_deadline };
+    let anomalies = AnomalyServiceServer::new(anomalies).max_decoding_message_size(config.max_message_bytes);
     let ctr =
         Ctr { serving, streams, max_candidates: config.max_candidates, default_deadline: config.default_deadline };
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
     let budget = Budget { executor, default_deadline: config.default_deadline };
     let budget = BudgetServiceServer::new(budget).max_decoding_message_size(config.max_message_bytes);
     let routes = Routes::new(ctr)
+        .add_service(anomalies)
         .add_service(budget)
         .add_service(ModelServiceServer::new(models))
         .add_service(forecasts)

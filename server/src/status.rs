@@ -132,6 +132,11 @@ pub(crate) fn as_message(status: &Status) -> pb::Status {
     }
 }
 
+/// INTERNAL: the state of a detector could not be written.
+pub(crate) fn unwritten(error: &serde_json::Error) -> Status {
+    status(ErrorKind::Internal, &format!("a detector's state could not be written: {error}"))
+}
+
 /// UNAVAILABLE at the end of a stream: the engine stops.
 pub(crate) fn stopping() -> Status {
     status(ErrorKind::NotReady, "the server is stopping: open a new stream, and ask again what was not answered")

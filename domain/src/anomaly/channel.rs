@@ -81,6 +81,11 @@ impl Measures {
         self.count
     }
 
+    /// The long-run level so far.
+    pub(super) fn level(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.level)
+    }
+
     /// Measures `x` against the past, in the order of [`CHANNELS`], and learns from it.
     pub(super) fn push(&mut self, x: f64, windows: Windows) -> [f64; 5] {
         self.count += 1;

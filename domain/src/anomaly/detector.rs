@@ -110,6 +110,12 @@ impl Detector {
         self.measures.count()
     }
 
+    /// The series' long-run level so far; `None` before its first value.
+    #[must_use]
+    pub fn expected(&self) -> Option<f64> {
+        self.measures.level()
+    }
+
     /// Takes the series' next value. A missing one (`None` or not finite) is no anomaly and teaches nothing; only the
     /// refractory period passes.
     pub fn push(&mut self, value: Option<f64>) -> Reading {

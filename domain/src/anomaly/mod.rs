@@ -1,6 +1,6 @@
 //! What is abnormal: a point against what was predicted of it, or a stream against its own past.
 //!
-//! [`judge`] compares a value with a predictive law (a forecast's): expected value, bounds, two-sided p-value,
+//! [`judge()`] compares a value with a predictive law (a forecast's): expected value, bounds, two-sided p-value,
 //! direction, severity. Anything that is a [`PredictiveLaw`] will do.
 //!
 //! [`Detector`] needs no forecast: it watches one series in constant memory and [`Detector::push`] says for each value

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod anomaly;
 mod bad_input;
 mod binary;
 mod budget;
