@@ -78,7 +78,10 @@ fn what_mlflow_says_of_a_model_is_held_against_it() {
     let check = refused("MLmodel cannot be read", &|copy| fs::remove_file(copy.path("MLmodel")).unwrap());
     assert_eq!(check, "files");
     assert_eq!(refused("has no `flavors`", &|copy| fs::write(copy.path("MLmodel"), "run_id: x\n").unwrap()), "mlmodel");
-    let check = refused("neither an `onnx` nor a `prophet` flavor, but python_function, sklearn", &mlmodel("  onnx:", "  sklearn:"));
+    let check = refused(
+        "neither an `onnx` nor a `prophet` flavor, but python_function, sklearn",
+        &mlmodel("  onnx:", "  sklearn:"),
+    );
     assert_eq!(check, "mlmodel");
     let check = refused("\"../model.onnx\" is not inside", &mlmodel("    data: model.onnx", "    data: ../model.onnx"));
     assert_eq!(check, "mlmodel");

@@ -1,8 +1,8 @@
 //! Forecasts of Prophet models without Python (Taylor & Letham 2018, "Forecasting at scale").
 //!
-//! Data takes this way: the text of a model file becomes [`raw`] types that know Prophet's JSON, those become a
+//! Data takes this way: the text of a model file becomes `raw` types that know Prophet's JSON, those become a
 //! checked, immutable [`Prophet`], and that answers for a [`Frame`] of dates and columns. There is no unfitted model
-//! and no fitting here. Intervals come from the predictive law itself where there is one ([`law`]), else from a
+//! and no fitting here. Intervals come from the predictive law itself where there is one (`law`), else from a
 //! seeded simulation by Prophet's scheme; the answer says which.
 
 mod design;

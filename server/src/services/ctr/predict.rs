@@ -124,7 +124,8 @@ impl Ctr {
             Servable::Plain(_) => "inference.GRPCInferenceService",
             Servable::Forecast(_) => "aibuyer.serving.v1.ForecastService",
         };
-        Err(status::invalid_field("model.name", format!("is not a CTR model: call {service}")))
+        let name = selector.map_or("", |selector| &selector.name);
+        Err(status::invalid_field("model.name", format!("{name:?} is not a CTR model: call {service}")))
     }
 
     /// How many candidates the request has.

@@ -140,7 +140,8 @@ impl Forecasts {
             Servable::Ctr(_) => "aibuyer.serving.v1.CtrService",
             Servable::Plain(_) => "inference.GRPCInferenceService",
         };
-        Err(status::invalid_field("model.name", format!("is not a forecaster: call {service}")))
+        let name = selector.map_or("", |selector| &selector.name);
+        Err(status::invalid_field("model.name", format!("{name:?} is not a forecaster: call {service}")))
     }
 
     async fn batch_answer(
