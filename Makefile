@@ -17,13 +17,13 @@ help: ## Show this list
 
 .PHONY: run
 run: onnxruntime ## Serve the demo model and say what to try
-	@echo "Building the server (about 2 minutes the first time) ..."
+	@echo "Building the server (about 4 minutes the first time) ..."
 	@cargo build --release --package aibuyer-server
 	@scripts/run.sh
 
 .PHONY: test
 test: onnxruntime .venv/ready .venv-mlflow/ready ## Run all tests, Rust and Python, on the real ONNX Runtime
-	@echo "Rust tests (building takes about 2 minutes the first time) ..."
+	@echo "Rust tests (building takes about 4 minutes the first time) ..."
 	@cargo test --workspace
 	@echo "Python tests ..."
 	@.venv/bin/python -m pytest -q examples
@@ -47,7 +47,7 @@ demo: onnxruntime .venv/ready ## Score real held-out creatives over gRPC (CSV=..
 
 .PHONY: demo-mlflow
 demo-mlflow: onnxruntime .venv/ready .venv-mlflow/ready ## Promote, refuse and roll back versions in a real MLflow, under load
-	@echo "Building the server (about 2 minutes the first time) ..."
+	@echo "Building the server (about 4 minutes the first time) ..."
 	@cargo build --release --package aibuyer-server
 	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_mlflow .venv/bin/python -m demo_mlflow \
 	    --server target/release/aibuyer-server --out out/demo-mlflow $$([ -t 0 ] && echo --stay || true)

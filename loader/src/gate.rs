@@ -1,4 +1,4 @@
-//! Checks of a warm version against the one that serves the same model: may it take over?
+//! Checks of a loaded version against the one that serves the same model: may it take over?
 //!
 //! Every request that is valid today must stay valid, every answer that callers read must still come, and about as
 //! fast. What the version is by itself was checked before ([`stages`](crate::stages)).
@@ -9,12 +9,7 @@ use std::time::Duration;
 
 use aibuyer_domain::forecast::Prophet;
 
-use crate::{
-    batch::cost::CostModel,
-    error::LoadError,
-    servable::Servable,
-    stages::{Kind, Prepared},
-};
+use crate::{batch::cost::CostModel, error::LoadError, servable::Servable};
 
 /// What a version must fulfil to take over from the one that serves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,17 +29,17 @@ pub enum SignatureRule {
     Any,
 }
 
-/// Checks a warm version against the one that serves.
+/// Checks a loaded version against the one that serves. It takes microseconds: what is compared was learned at the load.
 ///
 /// # Errors
 /// [`LoadError::Incompatible`] or [`LoadError::Slower`].
-pub fn check(candidate: &Prepared, serving: &Servable, gate: &Gate) -> Result<(), LoadError> {
+pub fn check(candidate: &Servable, serving: &Servable, gate: &Gate) -> Result<(), LoadError> {
     let version = serving.id.version;
     if gate.signature == SignatureRule::Compatible {
         compatible(candidate, serving).map_err(|reason| LoadError::Incompatible { serving: version, reason })?;
     }
     // A forecast's time is the request's: it grows with the dates that are asked for.
-    let (Prepared::Graph(candidate), Some(serving)) = (candidate, serving.lanes()) else { return Ok(()) };
+    let (Some(candidate), Some(serving)) = (candidate.lanes(), serving.lanes()) else { return Ok(()) };
     match slower(&candidate.work, &serving.work, gate.max_slowdown) {
         None => Ok(()),
         Some(Slower { rows, took, serving_took, factor }) => {
@@ -54,26 +49,21 @@ pub fn check(candidate: &Prepared, serving: &Servable, gate: &Gate) -> Result<()
     }
 }
 
-fn compatible(candidate: &Prepared, serving: &Servable) -> Result<(), String> {
-    let candidate = match (candidate, serving) {
-        (Prepared::Forecast(candidate), Servable::Forecast(serving)) => {
-            return columns(&candidate.model, &serving.model);
+fn compatible(candidate: &Servable, serving: &Servable) -> Result<(), String> {
+    match (candidate, serving) {
+        (Servable::Ctr(candidate), Servable::Ctr(serving)) => signature::features(&candidate.spec, &serving.spec),
+        (Servable::Plain(candidate), Servable::Plain(serving)) => {
+            signature::tensors(&candidate.signature, &serving.signature)
         }
-        (Prepared::Forecast(_), _) => return Err("it is a forecaster, the serving version is not".into()),
-        (Prepared::Graph(_), Servable::Forecast(_)) => {
-            return Err("it is not a forecaster, as the serving version is".into());
-        }
-        (Prepared::Graph(candidate), _) => candidate,
-    };
-    match (&candidate.verified.kind, serving) {
-        // Told apart above.
-        (_, Servable::Forecast(_)) => Ok(()),
-        (Kind::Ctr(candidate), Servable::Ctr(serving)) => signature::features(&candidate.spec, &serving.spec),
-        (Kind::Plain, Servable::Plain(serving)) => signature::tensors(&candidate.signature, &serving.signature),
-        (Kind::Plain, Servable::Ctr(_)) => {
+        (Servable::Forecast(candidate), Servable::Forecast(serving)) => columns(&candidate.model, &serving.model),
+        (Servable::Forecast(_), _) => Err("it is a forecaster, the serving version is not".into()),
+        (_, Servable::Forecast(_)) => Err("it is not a forecaster, as the serving version is".into()),
+        (Servable::Plain(_), Servable::Ctr(_)) => {
             Err("it has no feature_spec.json, so named features mean nothing to it".into())
         }
-        (Kind::Ctr(_), Servable::Plain(_)) => Err("it has a feature_spec.json, the serving version has none".into()),
+        (Servable::Ctr(_), Servable::Plain(_)) => {
+            Err("it has a feature_spec.json, the serving version has none".into())
+        }
     }
 }
 

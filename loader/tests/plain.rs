@@ -154,19 +154,19 @@ fn an_input_that_no_memory_holds_is_refused() {
     assert!(message.contains("huge float32 [batch, 2147483648] takes"), "{message}");
 }
 
-fn prepared(copy: &Copy) -> Prepared {
-    Prepared::Graph(Box::new(copy.load().unwrap()))
+fn servable(copy: &Copy) -> Servable {
+    let limits = BatchLimits { max_batch_rows: 8, queue_rows: 100, inline: Duration::ZERO, padded: false };
+    Servable::start(Prepared::Graph(Box::new(copy.load().unwrap())), limits).unwrap()
 }
 
 #[test]
 fn a_version_takes_over_from_one_that_it_can_stand_in_for() {
-    let limits = BatchLimits { max_batch_rows: 8, queue_rows: 100, inline: Duration::ZERO, padded: false };
-    let serving = Servable::start(prepared(&Copy::new()), limits).unwrap();
+    let serving = servable(&Copy::new());
     let gate = Gate { max_slowdown: 1000.0, signature: SignatureRule::Compatible };
-    gate::check(&prepared(&Copy::new()), &serving, &gate).unwrap();
+    gate::check(&servable(&Copy::new()), &serving, &gate).unwrap();
 
     let strict = Gate { max_slowdown: 1e-6, ..gate };
-    let error = gate::check(&prepared(&Copy::new()), &serving, &strict).unwrap_err();
+    let error = gate::check(&servable(&Copy::new()), &serving, &strict).unwrap_err();
     assert_eq!(error.check(), "latency", "{error}");
     assert!(error.to_string().contains("of version 1, which serves; loading.max_slowdown"), "{error}");
 
@@ -175,7 +175,7 @@ fn a_version_takes_over_from_one_that_it_can_stand_in_for() {
         fs::remove_file(other.path(file)).unwrap();
     }
     fs::copy(repository().join("server/tests/models/rows.onnx"), other.path("model.onnx")).unwrap();
-    let other = prepared(&other);
+    let other = servable(&other);
     let error = gate::check(&other, &serving, &gate).unwrap_err();
     assert_eq!(error.check(), "compatibility", "{error}");
     assert!(error.to_string().contains("callers send the input `ids`, which it does not have"), "{error}");

@@ -67,6 +67,8 @@ impl App {
     /// # Errors
     /// [`StartError`] says which setting to mend.
     pub async fn start(config: &Config, runtime: Arc<dyn Runtime>) -> Result<Self, StartError> {
+        // First, so that a wrong folder is told whatever else is wrong.
+        let source = opened(config).await?;
         let (grpc_listener, grpc_address) = listen("server.grpc_listen", config.grpc_listen).await?;
         let (http_listener, http_address) = listen("server.http_listen", config.http_listen).await?;
 
@@ -75,7 +77,6 @@ impl App {
         tracing::info!(
             device = %placement, lanes = options.lanes, max_batch_rows = options.limits.max_batch_rows, "models run here"
         );
-        let source = opened(config).await?;
         let promotions = Arc::new(Promotions::open(&config.storage_path, &config.registry.source));
         let desired = source.first.as_ref().ok().map(|scan| scan.desired.clone());
         let beginning = Beginning { desired, last: promotions.last() };

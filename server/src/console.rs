@@ -136,8 +136,12 @@ fn row(
         let (check, reason) = (failure.check, escape(&failure.reason));
         let _ = write!(
             body,
-            "<tr><td><td><td colspan=7 class=why>{check}: {reason} ({} failed in a row; retried by itself)",
-            failure.attempts
+            "<tr><td><td><td colspan=7 class=why>{check}: {reason} ({})",
+            // A version that is ready and may not take over waits for the registry to move.
+            match &entry.phase {
+                Phase::Failed(failure) => format!("{} failed in a row; retried by itself", failure.attempts),
+                _ => "what serves keeps serving".to_owned(),
+            }
         );
     }
 }

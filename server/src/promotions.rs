@@ -49,6 +49,9 @@ pub(crate) enum What {
         check: String,
         reason: String,
     },
+    Forgotten {
+        alias: Option<String>,
+    },
     Retired,
 }
 
@@ -59,6 +62,7 @@ impl Entry {
             Change::Serves { alias, before } => {
                 What::Serves { alias: alias.as_ref().map(ToString::to_string), before: before.map(Version::get) }
             }
+            Change::Forgotten { alias } => What::Forgotten { alias: alias.as_ref().map(ToString::to_string) },
             Change::Refused { check, reason, .. } => {
                 What::Refused { check: (*check).to_owned(), reason: reason.clone() }
             }
@@ -83,6 +87,10 @@ impl Entry {
                 format!("version {version} answers as {whom}{before}")
             }
             What::Refused { check, reason } => format!("version {version} refused by the {check} check: {reason}"),
+            What::Forgotten { alias } => {
+                let whom = alias.as_deref().unwrap_or("default");
+                format!("version {version} answers as {whom} no more: the registry had no {whom} at the start")
+            }
             What::Retired => format!("version {version} unloaded"),
         }
     }
@@ -101,8 +109,9 @@ pub(crate) struct Promotions {
 #[derive(Debug, Default)]
 struct State {
     models: BTreeMap<String, History>,
-    /// Absent where the file cannot be written: the log is in memory only then.
-    file: Option<(PathBuf, File)>,
+    path: PathBuf,
+    /// Absent while the file cannot be written: the log is in memory only then, and each change tries anew.
+    file: Option<File>,
     lines: usize,
 }
 
@@ -116,8 +125,10 @@ struct History {
 
 impl History {
     fn take(&mut self, entry: Entry) {
-        if let What::Serves { alias, .. } = &entry.what {
-            self.routes.insert(alias.clone(), entry.clone());
+        match &entry.what {
+            What::Serves { alias, .. } => drop(self.routes.insert(alias.clone(), entry.clone())),
+            What::Forgotten { alias } => drop(self.routes.remove(alias)),
+            What::Ready { .. } | What::Refused { .. } | What::Retired => {}
         }
         if self.recent.len() == KEPT {
             self.recent.pop_front();
@@ -153,7 +164,7 @@ impl Promotions {
     /// is lost with the process.
     pub(crate) fn open(storage: &Path, source: &SourceConfig) -> Self {
         let path = storage.join(file_name(source));
-        let mut state = State::default();
+        let mut state = State { path: path.clone(), ..State::default() };
         match fs::read_to_string(&path) {
             Ok(text) => state.read(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -161,7 +172,7 @@ impl Promotions {
         }
         let file = fs::create_dir_all(storage).and_then(|()| rewritten(&path, &state));
         match file {
-            Ok(file) => state.file = Some((path, file)),
+            Ok(file) => state.file = Some(file),
             Err(error) => tracing::warn!(
                 path = %path.display(), %error,
                 "promotion log cannot be written: a restart will not know what answered last; set storage.path"
@@ -211,20 +222,26 @@ impl State {
             return;
         }
         history.take(entry.clone());
-        if self.lines >= LONGEST
-            && let Some((path, _)) = self.file.take()
-        {
-            match rewritten(&path, self) {
-                Ok(file) => self.file = Some((path, file)),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "promotion log cannot be written"),
-            }
-            self.lines = 0;
-        } else if let Some((path, file)) = &mut self.file {
-            if let Err(error) = line(entry).and_then(|l| file.write_all(&l)).and_then(|()| file.sync_data()) {
-                tracing::warn!(path = %path.display(), %error, "promotion log cannot be written");
-            }
-            self.lines += 1;
+        if let Err(error) = self.write(entry) {
+            // What is on the disk now may be half a line: all of it is written anew with the next change.
+            self.file = None;
+            tracing::warn!(path = %self.path.display(), %error, "promotion log cannot be written");
         }
+    }
+
+    fn write(&mut self, entry: &Entry) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) if self.lines < LONGEST => {
+                file.write_all(&line(entry)?)?;
+                file.sync_data()?;
+                self.lines += 1;
+            }
+            _ => {
+                self.file = Some(rewritten(&self.path, self)?);
+                self.lines = 0;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -322,6 +339,30 @@ mod tests {
         assert_eq!(again.last()["ctr"].aliases.len(), 1);
         assert_eq!(again.since("ctr", Some("champion")).as_deref(), Some("2026-11-22T06:59:13.425Z"));
         assert_eq!(again.recent("ctr"), log.recent("ctr"));
+    }
+
+    #[test]
+    fn a_route_that_is_forgotten_stays_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Promotions::open(dir.path(), &source());
+        log.record(&serves(1, Some("old")));
+        log.record(&serves(2, Some("champion")));
+        log.record(&transition(1, Change::Forgotten { alias: Some("old".parse().unwrap()) }));
+        let aliases = Promotions::open(dir.path(), &source()).last().remove("ctr").unwrap().aliases;
+        assert_eq!(aliases.into_keys().map(|a| a.to_string()).collect::<Vec<_>>(), ["champion"]);
+    }
+
+    #[test]
+    fn a_log_that_could_not_be_written_is_whole_once_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = dir.path().join("storage");
+        fs::write(&storage, "in the way").unwrap();
+        let log = Promotions::open(&storage, &source());
+        log.record(&serves(1, Some("champion")));
+        fs::remove_file(&storage).unwrap();
+        fs::create_dir(&storage).unwrap();
+        log.record(&serves(2, Some("next")));
+        assert_eq!(Promotions::open(&storage, &source()).last()["ctr"].aliases.len(), 2);
     }
 
     #[test]

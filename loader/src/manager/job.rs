@@ -14,8 +14,6 @@ use aibuyer_domain::model::{ArtifactStore, ServableId};
 use super::ManagerOptions;
 use crate::{
     error::LoadError,
-    gate,
-    servable::Servable,
     session::Runtime,
     stages::{Checked, Located, Prepared},
 };
@@ -57,12 +55,11 @@ impl Context {
         self.store.as_ref()
     }
 
-    /// Starts a load; `done` gets its result on the load's thread. `serving` is what the version would replace.
+    /// Starts a load; `done` gets its result on the load's thread.
     pub(super) fn spawn(
         &self,
         number: u64,
         id: ServableId,
-        serving: Option<Servable>,
         done: impl FnOnce(Result<Prepared, LoadError>) + Send + 'static,
     ) -> std::io::Result<Job> {
         let wanted = Arc::new(AtomicBool::new(true));
@@ -72,26 +69,17 @@ impl Context {
             let _ = rustix::process::nice(NICE);
             let wanted = || asked.load(Ordering::Relaxed);
             // A model that breaks the loader must not end it.
-            let result = catch_unwind(AssertUnwindSafe(|| context.run(id, serving, &wanted)));
+            let result = catch_unwind(AssertUnwindSafe(|| context.run(id, &wanted)));
             done(result.unwrap_or(Err(LoadError::Panicked)));
         })?;
         Ok(Job { number, wanted })
     }
 
-    fn run(
-        &self,
-        id: ServableId,
-        serving: Option<Servable>,
-        wanted: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Prepared, LoadError> {
-        let ManagerOptions { lanes, limits, gate, .. } = self.options;
+    fn run(&self, id: ServableId, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Prepared, LoadError> {
+        let ManagerOptions { lanes, limits, .. } = self.options;
         let checked = Located { id }.fetch(self.store.as_ref(), wanted)?.verify()?;
         let measured = matches!(checked, Checked::Graph(_));
         let _alone = measured.then(|| self.alone.lock().unwrap_or_else(PoisonError::into_inner));
-        let prepared = checked.prepare(self.runtime.as_ref(), lanes, limits.max_batch_rows, wanted)?;
-        if let Some(serving) = serving {
-            gate::check(&prepared, &serving, &gate)?;
-        }
-        Ok(prepared)
+        checked.prepare(self.runtime.as_ref(), lanes, limits.max_batch_rows, wanted)
     }
 }

@@ -34,6 +34,11 @@ pub enum Change {
         /// The version that answered before.
         before: Option<Version>,
     },
+    /// The registry had this alias no more when the engine started, so it answers for it no more.
+    Forgotten {
+        /// The alias; `None` for requests that name neither alias nor version.
+        alias: Option<Alias>,
+    },
     /// It failed a check; what serves keeps serving.
     Refused {
         /// The check.
@@ -45,6 +50,18 @@ pub enum Change {
     },
     /// Its last request is answered and its memory is freed.
     Retired,
+}
+
+/// Routes that are there no more.
+pub(super) fn forgotten(name: &ModelName, before: &Routes, after: &Routes) -> Vec<(ServableId, Change)> {
+    let aliases = before.aliases.iter().map(|(alias, version)| (Some(alias.clone()), *version));
+    let default = before.default.map(|version| (None, version));
+    let gone = |alias: &Option<Alias>| match alias {
+        Some(alias) => !after.aliases.contains_key(alias),
+        None => after.default.is_none(),
+    };
+    let routes = default.into_iter().chain(aliases).filter(|(alias, _)| gone(alias));
+    routes.map(|(alias, version)| (ServableId { name: name.clone(), version }, Change::Forgotten { alias })).collect()
 }
 
 /// Routes that lead elsewhere than before.

@@ -9,15 +9,16 @@ use std::{
 use aibuyer_domain::model::{DesiredModel, DesiredState, ModelName, Revision, ServableId, Version};
 
 use super::{
-    Beginning, Observer,
+    Beginning, ManagerOptions, Observer,
     job::{Context, Job},
     transition::{self, Change, Transition},
 };
 use crate::{
     error::LoadError,
+    gate::{self, Gate},
     memory,
     phase::{Failure, Phase},
-    policy::{self, Action, Routes, Snapshot, Standing},
+    policy::{self, Action, Loads, Routes, Snapshot, Standing, Verdicts},
     servable::Servable,
     serving_map::{ModelEntry, Serving, ServingMap, VersionEntry},
     stages::Prepared,
@@ -67,29 +68,56 @@ struct Model {
     routes: Routes,
     /// Where each route led last.
     last: Routes,
+    /// What came of each comparison since the registry's wishes last changed.
+    verdicts: Verdicts,
 }
 
 impl Model {
     fn snapshot(&self) -> Snapshot<'_> {
-        Snapshot { desired: &self.desired, standing: &self.standing, last: &self.last }
+        Snapshot { desired: &self.desired, standing: &self.standing, last: &self.last, verdicts: &self.verdicts }
     }
 
-    /// What a version would take over from: what answers by default where it is to be the default, else what answers
-    /// for one of its aliases. A new alias has no callers to disappoint.
-    fn replaced_by(&self, version: Version) -> Option<Servable> {
-        let default = (self.desired.default == Some(version)).then_some(self.routes.default).flatten();
-        let aliases = self.desired.aliases.iter().filter(|(_, wanted)| **wanted == version);
-        let replaced =
-            default.into_iter().chain(aliases.filter_map(|(alias, _)| self.routes.aliases.get(alias).copied()));
-        replaced.filter_map(|version| self.servables.get(&version).cloned()).next()
+    /// Takeovers that the registry wants, candidate and incumbent, both ready. A lower number is the way back from a
+    /// version that has disappointed, and nothing may hold that up.
+    fn takeovers(&self) -> Vec<(Version, Version)> {
+        let ready = |version: &Version| self.servables.contains_key(version);
+        let pairs =
+            self.snapshot().wishes().filter_map(|(wanted, last)| Some((wanted.filter(ready)?, last.filter(ready)?)));
+        pairs.filter(|(wanted, last)| wanted > last).collect()
+    }
+
+    /// Whether `candidate` must not serve at all: because of the files of the same version that it would replace, or
+    /// because no alias that it is wanted for may move to it.
+    fn refuses(&self, candidate: &Servable, gate: &Gate) -> Result<(), LoadError> {
+        let version = candidate.id.version;
+        if let Some(before) = self.servables.get(&version) {
+            return gate::check(candidate, before, gate);
+        }
+        let wishes = self.snapshot().wishes().filter(|(wanted, _)| *wanted == Some(version));
+        let mut refusal = Ok(());
+        for (_, last) in wishes {
+            let incumbent = last.filter(|last| *last < version).and_then(|last| self.servables.get(&last));
+            match incumbent.map_or(Ok(()), |incumbent| gate::check(candidate, incumbent, gate)) {
+                Ok(()) => return Ok(()),
+                error => refusal = error,
+            }
+        }
+        refusal
     }
 
     fn take(&mut self, desired: DesiredModel) {
         for version in desired.versions.keys() {
             self.standing.entry(*version).or_insert_with(Standing::pending);
         }
+        if self.desired != desired {
+            self.verdicts.clear();
+        }
         self.desired = desired;
-        // A version that is no longer wanted and never served is forgotten.
+        self.forget();
+    }
+
+    /// Forgets versions that are no longer wanted and never served.
+    fn forget(&mut self) {
         let forgotten: Vec<Version> = self
             .standing
             .iter()
@@ -122,17 +150,23 @@ impl Worker {
     /// Takes what is wanted, and of what answered last whatever the registry still names; all of it where the
     /// registry cannot be reached.
     pub(super) fn begin(&mut self, Beginning { desired, mut last }: Beginning) {
+        let mut forgotten = Vec::new();
         if let Some(desired) = &desired {
             last.retain(|name, last| {
                 let Some(model) = desired.models.get(name) else { return false };
                 // What was deleted is forgotten here and only here; of a model that is named but not shown it may be
                 // the permission that is gone.
                 if *model != DesiredModel::default() {
+                    let before = last.clone();
                     last.aliases.retain(|alias, _| model.aliases.contains_key(alias));
                     last.default = last.default.filter(|_| model.default.is_some());
+                    forgotten.extend(transition::forgotten(name, &before, last));
                 }
                 true
             });
+        }
+        for (id, change) in forgotten {
+            self.tell(&id, change);
         }
         for (name, last) in last {
             self.models.insert(name, Model { last, ..Model::default() });
@@ -168,6 +202,7 @@ impl Worker {
                 standing.phase = Phase::Pending;
             }
         }
+        model.verdicts.clear();
         self.publish();
     }
 
@@ -182,12 +217,15 @@ impl Worker {
     /// Takes at most one action; whether another may follow.
     pub(super) fn step(&mut self, now: Instant) -> bool {
         self.retire();
-        let busy = self.models.values().map(|m| m.jobs.len()).sum::<usize>() >= MOST_LOADS;
-        let next = self.models.iter().find_map(|(name, model)| {
-            let action = model.snapshot().next_action(now, self.job.options.keep_warm)?;
-            let later = busy && matches!(action, Action::Load(..));
-            (!later).then(|| (name.clone(), action))
+        let loads = self.loads();
+        let actions = self.models.iter().filter_map(|(name, model)| {
+            let action = model.snapshot().next_action(now, self.job.options.keep_warm, loads)?;
+            let failed = |version| matches!(model.standing.get(&version).map(|s| &s.phase), Some(Phase::Failed(_)));
+            // What failed before comes after what has not been tried, whatever the models are called.
+            let again = matches!(action, Action::Load(version, _) if failed(version));
+            Some((again, name.clone(), action))
         });
+        let next = actions.min_by_key(|(again, ..)| *again).map(|(_, name, action)| (name, action));
         match next {
             None => return false,
             Some((name, Action::Load(version, revision))) => self.load(&ServableId { name, version }, revision, now),
@@ -198,11 +236,21 @@ impl Worker {
         true
     }
 
+    /// Which loads may begin. The end of each is news, so nobody need wake to look.
+    fn loads(&self) -> Loads {
+        match MOST_LOADS.saturating_sub(self.models.values().map(|m| m.jobs.len()).sum()) {
+            0 => Loads::None,
+            1 => Loads::FirstTries,
+            _ => Loads::Any,
+        }
+    }
+
     /// How long nothing will happen by itself; `None` for ever.
     pub(super) fn next_wake(&self, now: Instant) -> Option<Duration> {
         const DRAIN_CHECK: Duration = Duration::from_millis(100);
         let draining = self.models.values().any(|m| !m.draining.is_empty()).then_some(DRAIN_CHECK);
-        let due = self.models.values().filter_map(|m| m.snapshot().next_wake(self.job.options.keep_warm));
+        let loads = self.loads();
+        let due = self.models.values().filter_map(|m| m.snapshot().next_wake(self.job.options.keep_warm, loads));
         due.map(|at| at.saturating_duration_since(now)).chain(draining).min()
     }
 
@@ -213,9 +261,10 @@ impl Worker {
         let standing = model.standing.entry(id.version).or_insert_with(Standing::pending);
         let attempts = match &standing.phase {
             Phase::Failed(failure) if standing.revision == revision => failure.attempts,
+            Phase::Ready if standing.revision == revision => model.refused.get(&id.version).map_or(0, |f| f.attempts),
             _ => 0,
         };
-        standing.revision = revision;
+        (standing.revision, standing.reload_at) = (revision, None);
         // A version that serves goes on serving while new files of it are tried.
         if standing.phase != Phase::Ready {
             standing.phase = Phase::Loading;
@@ -225,7 +274,7 @@ impl Worker {
             // Nobody listens any more when the engine stops.
             let _ = news.send(News::Loaded(done, number, Box::new(result)));
         };
-        match self.job.spawn(number, id.clone(), model.replaced_by(id.version), report) {
+        match self.job.spawn(number, id.clone(), report) {
             Ok(job) => {
                 model.jobs.insert(id.version, Load { job, began: now, attempts });
             }
@@ -247,14 +296,17 @@ impl Worker {
             return;
         }
         let Some(Load { began, attempts, .. }) = model.jobs.remove(&id.version) else { return };
+        let ManagerOptions { limits, gate, .. } = self.job.options;
         // Lanes are started here: threads inherit their priority, and a load's is low.
-        match result.and_then(|prepared| Servable::start(prepared, self.job.options.limits)) {
+        let started = result.and_then(|prepared| Servable::start(prepared, limits));
+        match started.and_then(|servable| model.refuses(&servable, &gate).map(|()| servable)) {
             Ok(servable) => {
                 let took = began.elapsed();
                 let (millis, bytes) = (took.as_millis(), servable.bytes);
                 tracing::info!(model = %id.name, version = %id.version, millis, bytes, "version ready");
                 model.servables.insert(id.version, servable);
                 model.refused.remove(&id.version);
+                model.verdicts.retain(|(candidate, incumbent), _| ![candidate, incumbent].contains(&&id.version));
                 if let Some(standing) = model.standing.get_mut(&id.version) {
                     standing.phase = Phase::Ready;
                 }
@@ -262,8 +314,8 @@ impl Worker {
             }
             Err(error) => self.refuse(id, attempts, &error),
         }
-        self.collect();
         self.publish();
+        self.collect();
     }
 
     fn refuse(&mut self, id: &ServableId, attempts: u32, error: &LoadError) {
@@ -279,6 +331,7 @@ impl Worker {
             && let Some(standing) = model.standing.get_mut(&id.version)
         {
             if standing.phase == Phase::Ready {
+                standing.reload_at = Some(failure.retry_at);
                 model.refused.insert(id.version, failure);
             } else {
                 standing.phase = Phase::Failed(failure);
@@ -289,6 +342,9 @@ impl Worker {
 
     fn drain(&mut self, id: &ServableId) {
         let Some(model) = self.models.get_mut(&id.name) else { return };
+        // New files of it would come too late.
+        model.jobs.remove(&id.version);
+        model.refused.remove(&id.version);
         if let Some(servable) = model.servables.remove(&id.version) {
             tracing::info!(model = %id.name, version = %id.version, "version draining");
             model.draining.insert(id.version, servable.alive());
@@ -332,13 +388,48 @@ impl Worker {
         self.job.store().collect(&ids.collect::<Vec<_>>());
     }
 
+    /// Holds versions that are to take over against those that serve, each pair once.
+    fn compare(&mut self) {
+        let gate = self.job.options.gate;
+        let mut barred = Vec::new();
+        for (name, model) in &mut self.models {
+            for (candidate, incumbent) in model.takeovers() {
+                if model.verdicts.contains_key(&(candidate, incumbent)) {
+                    continue;
+                }
+                let verdict = gate::check(&model.servables[&candidate], &model.servables[&incumbent], &gate);
+                model.verdicts.insert((candidate, incumbent), verdict.is_ok());
+                match verdict {
+                    Ok(()) => drop(model.refused.remove(&candidate)),
+                    Err(error) => barred.push((ServableId { name: name.clone(), version: candidate }, error)),
+                }
+            }
+        }
+        for (id, error) in barred {
+            self.bar(&id, &error);
+        }
+    }
+
+    /// Takes note of a version that is ready and may not take over: tried again when the registry's wishes change.
+    fn bar(&mut self, id: &ServableId, error: &LoadError) {
+        let (check, reason) = (error.check(), error.to_string());
+        tracing::error!(model = %id.name, version = %id.version, check, %reason, "version may not take over");
+        if let Some(model) = self.models.get_mut(&id.name) {
+            let failure = Failure { check, reason: reason.clone(), attempts: 1, retry_at: Instant::now() };
+            model.refused.insert(id.version, failure);
+        }
+        self.tell(id, Change::Refused { check, reason, attempts: 1 });
+    }
+
     fn publish(&mut self) {
+        self.compare();
         let (mut map, now) = (ServingMap::default(), Instant::now());
         let mut moved = Vec::new();
         for (name, model) in &mut self.models {
             let routes = model.snapshot().routes();
             moved.extend(transition::moves(name, &model.last, &routes));
             model.last.overlay(&routes);
+            model.forget();
             for (version, standing) in &mut model.standing {
                 let used = routes.lead_to(*version) || model.desired.versions.contains_key(version);
                 standing.unused_since = match standing.unused_since {
@@ -363,7 +454,7 @@ impl Worker {
         for (id, change) in moved {
             if let Change::Serves { alias, before } = &change {
                 let alias = alias.as_ref().map_or("default", |alias| alias.as_str());
-                let before = before.map_or(0, Version::get);
+                let before = before.map(Version::get);
                 tracing::info!(model = %id.name, version = %id.version, alias, before, "version answers");
             }
             self.tell(&id, change);

@@ -20,8 +20,6 @@ use super::wire::Failure;
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// For an answer about metadata.
 const METADATA: Duration = Duration::from_secs(10);
-/// For the head of a file, and for each piece of it: a server before an object store first fetches the whole file.
-const FILE: Duration = Duration::from_secs(60);
 /// Tries of a call that may succeed later.
 const TRIES: u32 = 3;
 
@@ -108,9 +106,12 @@ impl CallError {
     /// Whether it says nothing about the model, only about the way there.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
-            Self::Api { status, .. } | Self::Strange { status, .. } => passing(*status) && !self.is_missing(),
-            Self::Unauthenticated(_) | Self::Denied { .. } => true,
+            // Whatever is not in MLflow's way comes from a proxy before it.
+            Self::Unreachable { .. } | Self::Strange { .. } | Self::Unauthenticated(_) | Self::Denied { .. } => true,
+            Self::Api { status, code, .. } => {
+                let denied = matches!(code.as_str(), "UNAUTHENTICATED" | "PERMISSION_DENIED");
+                denied || (passing(*status) && !self.is_missing())
+            }
         }
     }
 
@@ -173,7 +174,8 @@ impl Client {
                 .map_err(|e| ConnectError(format!("registry.ca_file holds no PEM certificates: {e}")))?;
             builder = builder.tls_certs_merge(authorities);
         }
-        let http = builder.build().map_err(|e| fail(causes(&e)))?;
+        // Bounds of a whole call are set with each: the usual 30 s would end long downloads.
+        let http = builder.timeout(None).build().map_err(|e| fail(causes(&e)))?;
         Ok(Self { http, base })
     }
 
@@ -199,11 +201,17 @@ impl Client {
         self.ask(path, query)
     }
 
-    /// The head of a file's answer; from byte `from` on where the file is still the one that `etag` names.
-    pub(crate) fn file(&self, path: &str, resume: Option<(u64, &str)>) -> Result<Response, CallError> {
+    /// The head of a file's answer, of which all must arrive `within`; from a byte on where the file is still the one
+    /// that the tag beside it names.
+    pub(crate) fn file(
+        &self,
+        path: &str,
+        resume: Option<(u64, &str)>,
+        within: Duration,
+    ) -> Result<Response, CallError> {
         let encoded: Vec<String> = path.split('/').map(|part| utf8_percent_encode(part, PLAIN).to_string()).collect();
         let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/{}", self.base, encoded.join("/"));
-        let mut request = self.http.get(url).timeout(FILE);
+        let mut request = self.http.get(url).timeout(within);
         if let Some((from, etag)) = resume {
             request = request.header("range", format!("bytes={from}-")).header("if-range", etag);
         }

@@ -132,7 +132,9 @@ impl Fetcher {
         let (identity, promised) = self.identify(id)?;
         let lock = self.store.lock(&identity);
         let _one = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(files) = self.store.whole(&identity) {
+        if let Some((files, manifest)) = self.store.whole(&identity) {
+            // The promise may be younger than the files.
+            promised.as_ref().map_or(Ok(()), |promised| keep_promise(&manifest, promised))?;
             return Ok(files);
         }
         let bounds = Bounds { wanted, until: Instant::now() + self.timeout, limit: self.timeout };
@@ -239,8 +241,10 @@ impl Fetcher {
             return Err(FetchFailure::Changed(difference(listed, &after)));
         }
         let manifest = Manifest::new(identity, digests.into_inner().unwrap_or_else(PoisonError::into_inner));
-        if let Some(promised) = promised {
-            keep_promise(&manifest, promised)?;
+        if let Some(broken) = promised.and_then(|promised| keep_promise(&manifest, promised).err()) {
+            // These bytes are wrong, and MLflow's tags would call them unchanged.
+            incoming.discard()?;
+            return Err(broken);
         }
         Ok(incoming.commit(&manifest)?)
     }
@@ -265,7 +269,8 @@ impl Fetcher {
         let here = incoming.partial(&file.path).map(|(size, etag)| (size.min(file.size.saturating_sub(1)), etag));
         let here = here.filter(|(size, _)| *size > 0);
         let resume = here.as_ref().map(|(size, etag)| (*size, etag.as_str()));
-        let mut answer = self.client.file(&format!("{root}/{}", file.path), resume)?;
+        let within = bounds.until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let mut answer = self.client.file(&format!("{root}/{}", file.path), resume, within)?;
         let header = |name: &str| answer.headers().get(name)?.to_str().ok();
         let etag = header("etag").filter(|tag| !tag.starts_with("W/"));
         let goes_on = answer.status().as_u16() == 206
@@ -288,6 +293,8 @@ impl Fetcher {
                 }
             }
         }
+        // A read that the end of the time has cut off is the time's fault, not the file's.
+        bounds.check(&file.path, part.size(), file.size)?;
         whole(part, file, cause)
     }
 }

@@ -76,8 +76,16 @@ fn a_version_is_fetched_once_and_found_on_disk_when_the_server_is_away() {
     assert_eq!(fetch(&mlflow).unwrap(), files);
     assert_eq!(fake.log().len(), before + 2, "only the version is asked for, not its files");
     // An outage in each of its forms.
-    for answer in [(503, "<html>down</html>"), (500, r#"{"error_code":"INTERNAL_ERROR","message":"db"}"#), (401, "no")]
-    {
+    let outages = [
+        (503, "<html>down</html>"),
+        (404, "<html>no such host here</html>"),
+        (302, ""),
+        (200, "<html>log in</html>"),
+        (500, r#"{"error_code":"INTERNAL_ERROR","message":"db"}"#),
+        (403, r#"{"error_code":"PERMISSION_DENIED","message":"no"}"#),
+        (401, "no"),
+    ];
+    for answer in outages {
         fake.state.lock().unwrap().answer = Some((answer.0, answer.1.to_owned()));
         assert_eq!(fetch(&mlflow).unwrap(), files, "{answer:?}");
     }
@@ -136,6 +144,17 @@ fn paths_sizes_and_lists_that_cannot_be_right_are_refused() {
 }
 
 #[test]
+fn files_of_an_earlier_listing_are_not_part_of_the_version() {
+    let late = Some("vocab/h.jsonl".to_owned());
+    let (fake, mlflow, _dir) = with(State { late, ..State::default() });
+    fake.state.lock().unwrap().files.insert("extra.data".to_owned(), vec![1; 10]);
+    assert!(fetch(&mlflow).unwrap_err().contains("is new"));
+    fake.state.lock().unwrap().files.remove("extra.data");
+    let files = fetch(&mlflow).unwrap();
+    assert!(files.join("vocab/h.jsonl").exists() && !files.join("extra.data").exists());
+}
+
+#[test]
 fn what_mlflow_does_not_hand_out_says_what_to_configure() {
     let error = refused(State { uri: "s3://bucket/1/models/m-7/artifacts".to_owned(), ..State::default() });
     assert!(error.contains("--artifacts-destination"), "{error}");
@@ -180,6 +199,11 @@ fn a_promised_digest_must_be_kept() {
     let mut more = good;
     more.insert("extra", String::new());
     assert!(refused(tagged(&more)).contains("names extra, which is not there"));
+    // A promise that is younger than the files is held against them as well.
+    let (fake, mlflow, _dir) = with(State::default());
+    assert!(fetch(&mlflow).is_ok());
+    fake.state.lock().unwrap().tags = tagged(&wrong).tags;
+    assert!(fetch(&mlflow).unwrap_err().contains("gives MLmodel the SHA-256"));
     let (fake, _, dir) = with(State::default());
     let strict = MlflowOptions { require_manifest: true, ..options(&fake.url, dir.path()) };
     assert!(fetch(&Mlflow::new(strict).unwrap()).unwrap_err().contains("has no tag aibuyer.manifest"));

@@ -85,10 +85,17 @@ impl Incoming {
         Ok(Part { path: path.to_owned(), at, file, hasher, size })
     }
 
+    /// Throws away all that was gathered.
+    pub(crate) fn discard(self) -> Result<(), StoreError> {
+        fs::remove_dir_all(&self.folder).map_err(StoreError::at(&self.folder))
+    }
+
     /// Puts the whole version in its place; its files' folder.
     pub(crate) fn commit(self, manifest: &Manifest) -> Result<PathBuf, StoreError> {
         let Self { folder, target } = &self;
         let go = || -> io::Result<PathBuf> {
+            // Of an earlier listing.
+            prune(&folder.join("files"), "", &|path| manifest.files.iter().any(|file| file.path == path))?;
             fs::remove_dir_all(folder.join("etags"))?;
             fs::remove_file(folder.join("boot"))?;
             manifest.write(folder)?;
@@ -138,6 +145,20 @@ impl Part {
         self.file.sync_all().map_err(StoreError::at(&self.at))?;
         Ok(FileDigest { path: self.path, size: self.size, sha256: hex(&self.hasher.finalize()) })
     }
+}
+
+/// Deletes the files that are not to be kept; `inside` is the folder's path in the artifact.
+fn prune(folder: &Path, inside: &str, keep: &dyn Fn(&str) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = format!("{inside}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            prune(&entry.path(), &format!("{path}/"), keep)?;
+        } else if !keep(&path) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Names of new files are on the disk only once their folders are.

@@ -8,16 +8,20 @@ mod incoming;
 mod manifest;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use aibuyer_domain::model::{ModelName, ServableId};
 
 pub(crate) use incoming::{Incoming, Part};
 pub(crate) use manifest::{Identity, Manifest};
+
+/// A version whose gathering nobody has taken up for so long is given up: longer than any fetch may take.
+const ABANDONED: Duration = Duration::from_secs(86_400);
 
 /// Where files are kept, and how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +72,8 @@ impl Store {
         Arc::clone(locks.entry(self.folder(identity)).or_default())
     }
 
-    /// The files of exactly this version, if they are here and whole.
-    pub(crate) fn whole(&self, identity: &Identity) -> Option<PathBuf> {
+    /// The files of exactly this version and what they are, if they are here and whole.
+    pub(crate) fn whole(&self, identity: &Identity) -> Option<(PathBuf, Manifest)> {
         checked(&self.folder(identity), identity)
     }
 
@@ -82,7 +86,7 @@ impl Store {
             .filter(|(identity, _)| identity.id() == Some(id.clone()) && identity.workspace.as_deref() == workspace)
             .collect();
         found.sort_by_key(|(identity, _)| identity.creation_timestamp);
-        found.into_iter().rev().find_map(|(identity, folder)| checked(&folder, &identity))
+        found.into_iter().rev().find_map(|(identity, folder)| Some(checked(&folder, &identity)?.0))
     }
 
     /// A place to gather a version's files.
@@ -91,26 +95,29 @@ impl Store {
     }
 
     /// Deletes versions that are not in use, but for the last few of each model, and what was being gathered of
-    /// versions that nobody fetches any more.
+    /// versions that nobody has fetched for a day.
     pub(crate) fn collect(&self, in_use: &[ServableId]) {
-        let names: BTreeSet<&ModelName> = in_use.iter().map(|id| &id.name).collect();
-        for name in names {
-            let mut spare: Vec<(u64, PathBuf)> = self
-                .folders(name)
-                .into_iter()
-                .filter_map(|folder| {
-                    let identity = Manifest::read(&folder).ok()?.identity;
-                    let used = identity.id().is_none_or(|id| in_use.contains(&id));
-                    (!used).then_some((identity.creation_timestamp, folder))
-                })
-                .collect();
+        for model in entries(&self.options.root.join("artifacts")) {
+            let mut spare: Vec<(u64, PathBuf)> = Vec::new();
+            let mut used: BTreeMap<ServableId, (u64, PathBuf)> = BTreeMap::new();
+            for folder in entries(&model) {
+                let Ok(Manifest { identity, .. }) = Manifest::read(&folder) else { continue };
+                let (Some(id), age) = (identity.id(), identity.creation_timestamp) else { continue };
+                if !in_use.contains(&id) {
+                    spare.push((age, folder));
+                } else if let Some(older) = newest(used.entry(id), (age, folder)) {
+                    // Of a model that was deleted and made anew.
+                    spare.push(older);
+                }
+            }
             spare.sort_unstable();
             spare.truncate(spare.len().saturating_sub(self.options.keep));
-            for (_, folder) in spare {
-                tracing::info!(folder = %folder.display(), "artifact deleted: newer ones are here");
-                if let Err(error) = fs::remove_dir_all(&folder) {
-                    tracing::warn!(folder = %folder.display(), %error, "artifact cannot be deleted");
-                }
+            spare.iter().for_each(|(_, folder)| delete(folder));
+        }
+        for folder in entries(&self.options.root.join("incoming")) {
+            let touched = fs::metadata(folder.join("boot")).and_then(|meta| meta.modified());
+            if touched.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED)) {
+                delete(&folder);
             }
         }
     }
@@ -121,13 +128,36 @@ impl Store {
     }
 
     fn folders(&self, name: &ModelName) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(self.options.root.join("artifacts").join(name.as_str())) else { return vec![] };
-        entries.flatten().map(|entry| entry.path()).collect()
+        entries(&self.options.root.join("artifacts").join(name.as_str()))
+    }
+}
+
+/// What is in a folder; nothing where there is none.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).map_or_else(|_| Vec::new(), |entries| entries.flatten().map(|entry| entry.path()).collect())
+}
+
+/// Keeps the newer of what is there and what comes; the older one, if there are two.
+fn newest(entry: Entry<'_, ServableId, (u64, PathBuf)>, comes: (u64, PathBuf)) -> Option<(u64, PathBuf)> {
+    match entry {
+        Entry::Vacant(vacant) => {
+            vacant.insert(comes);
+            None
+        }
+        Entry::Occupied(mut there) if comes.0 > there.get().0 => Some(there.insert(comes)),
+        Entry::Occupied(_) => Some(comes),
+    }
+}
+
+fn delete(folder: &Path) {
+    tracing::info!(folder = %folder.display(), "artifact deleted: it is not in use, and newer ones are here");
+    if let Err(error) = fs::remove_dir_all(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "artifact cannot be deleted");
     }
 }
 
 /// The files of a folder that hold what its manifest says.
-fn checked(folder: &Path, identity: &Identity) -> Option<PathBuf> {
+fn checked(folder: &Path, identity: &Identity) -> Option<(PathBuf, Manifest)> {
     if !folder.exists() {
         return None;
     }
@@ -136,10 +166,10 @@ fn checked(folder: &Path, identity: &Identity) -> Option<PathBuf> {
         if manifest.identity != *identity {
             return Err("is another version's".to_owned());
         }
-        manifest.check(&files)
+        manifest.check(&files).map(|()| manifest)
     });
     match sound {
-        Ok(()) => Some(files),
+        Ok(manifest) => Some((files, manifest)),
         Err(reason) => {
             tracing::warn!(folder = %folder.display(), reason, "artifact on disk is damaged; it is fetched again");
             None
@@ -178,7 +208,7 @@ mod tests {
         let store = store(dir.path());
         assert_eq!(store.whole(&identity(1)), None);
         let files = put(&store, &identity(1), b"abc");
-        assert_eq!(store.whole(&identity(1)), Some(files.clone()));
+        assert_eq!(store.whole(&identity(1)).unwrap().0, files);
         let id = identity(1).id().unwrap();
         assert_eq!(store.newest(&id, None), Some(files.clone()));
         assert_eq!(store.newest(&id, Some("ads")), None, "another workspace's");
@@ -199,7 +229,30 @@ mod tests {
             put(&store, &identity(version), b"abc");
         }
         store.collect(&[identity(1).id().unwrap()]);
+        // Version 1 of a model that was deleted and made anew: only one of the two is in use.
+        let anew = Identity { creation_timestamp: 9000, ..identity(1) };
+        put(&store, &anew, b"new");
+        put(&store, &Identity { name: "gone".to_owned(), ..identity(5) }, b"abc");
+        put(&store, &Identity { name: "gone".to_owned(), ..identity(6) }, b"abc");
         let left: Vec<bool> = (1..=4).map(|version| store.whole(&identity(version)).is_some()).collect();
         assert_eq!(left, [true, false, false, true]);
+        store.collect(&[identity(1).id().unwrap()]);
+        assert!(store.whole(&anew).is_some() && store.whole(&identity(1)).is_none(), "the newer one is in use");
+        let gone = |version| store.whole(&Identity { name: "gone".to_owned(), ..identity(version) }).is_some();
+        assert_eq!((gone(5), gone(6)), (false, true), "the last one of a model that nobody names");
+    }
+
+    #[test]
+    fn what_was_gathered_and_left_is_deleted_after_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        drop(store.incoming(&identity(1)).unwrap());
+        let marker = dir.path().join("incoming").join(identity(1).key()).join("boot");
+        store.collect(&[]);
+        assert!(marker.exists(), "it may go on");
+        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        fs::File::options().write(true).open(&marker).unwrap().set_modified(long_ago).unwrap();
+        store.collect(&[]);
+        assert!(!marker.parent().unwrap().exists());
     }
 }

@@ -20,7 +20,7 @@ pub async fn run(address: &str, file: &Path) -> Result<String, AnyError> {
         std::io::stdin().read_to_string(&mut text)?;
         text
     } else {
-        fs::read_to_string(file).map_err(|e| format!("{name}: {e}"))?
+        fs::read_to_string(file).map_err(|e| format!("{name}: {e}; examples/requests/upworthy.json is a request"))?
     };
     let request: JsonRequest = serde_json::from_str(&text)
         .map_err(|e| format!("{name} is not a request: {e}; examples/requests/upworthy.json is one"))?;

@@ -69,22 +69,66 @@ async fn a_version_that_would_disappoint_callers_may_be_a_challenger_but_not_cha
     server.until(&alias("challenger"), |a| version(a) == Some(2)).await.unwrap();
     models.aliases(MODEL, "champion: 3\nchallenger: 2\nthird: 2\n");
     models.add(MODEL, 3, without_variance);
-    let refused =
-        |status: &pb::ModelStatus| status.versions.iter().find(|v| v.version == 3).and_then(|v| v.refusal.clone());
-    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    let refusal = loop {
-        match refused(&status(&server).await) {
-            Some(refusal) => break refusal,
-            None => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-        }
-        assert!(std::time::Instant::now() < give_up, "never refused");
-    };
+    let refusal = refusal(&server, 3).await;
     assert_eq!(refusal.check, "compatibility", "{refusal:?}");
     assert!(refusal.reason.contains("loading.signature"), "{refusal:?}");
     assert_eq!(version(&server.predict(two()).await), Some(1));
     drop(server);
     let server = ready(models.path(), &["loading.signature=any"]).await;
     assert_eq!(version(&server.predict(two()).await), Some(3));
+}
+
+/// Asks until a version is refused.
+async fn refusal(server: &Server, number: u64) -> pb::ModelRefusal {
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let found = status(server).await.versions.into_iter().find(|v| v.version == number);
+        match found.and_then(|v| v.refusal) {
+            Some(refusal) => return refusal,
+            None => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+        }
+        assert!(std::time::Instant::now() < give_up, "never refused");
+    }
+}
+
+#[tokio::test]
+async fn a_challenger_that_would_disappoint_callers_is_not_promoted_although_it_is_loaded() {
+    let models = Models::demo();
+    models.add(MODEL, 2, without_variance);
+    models.aliases(MODEL, "champion: 1\nchallenger: 2\n");
+    let server = ready(models.path(), &[]).await;
+    server.until(&alias("challenger"), |a| version(a) == Some(2)).await.unwrap();
+    models.aliases(MODEL, "champion: 2\nchallenger: 2\n");
+    assert_eq!(refusal(&server, 2).await.check, "compatibility");
+    assert_eq!(version(&server.predict(two()).await), Some(1));
+    assert_eq!(version(&server.predict(alias("champion")).await), Some(1));
+    assert_eq!(version(&server.predict(alias("challenger")).await), Some(2), "its own callers know it");
+    let page = server.get("/").await.1;
+    assert!(page.contains("what serves keeps serving"), "{page}");
+    // The way back is never held up, although version 2 gives less than version 3.
+    models.add(MODEL, 3, |_| {});
+    models.aliases(MODEL, "champion: 3\nchallenger: 2\n");
+    server.until(&two(), |a| version(a) == Some(3)).await.unwrap();
+    models.aliases(MODEL, "champion: 2\nchallenger: 2\n");
+    server.until(&two(), |a| version(a) == Some(2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_version_that_was_refused_is_refused_after_a_restart_too() {
+    let models = Models::demo();
+    models.add(MODEL, 2, without_variance);
+    models.aliases(MODEL, "champion: 1\n");
+    let storage = format!("storage.path={}", models.path().join(".storage").display());
+    let server = ready(models.path(), &[&storage]).await;
+    models.aliases(MODEL, "champion: 2\n");
+    assert_eq!(refusal(&server, 2).await.check, "compatibility");
+    drop(server);
+    for _ in 0..5 {
+        let server = ready(models.path(), &[&storage]).await;
+        assert_eq!(version(&server.predict(two()).await), Some(1));
+        assert_eq!(refusal(&server, 2).await.check, "compatibility");
+        assert_eq!(version(&server.predict(two()).await), Some(1));
+    }
 }
 
 #[tokio::test]
