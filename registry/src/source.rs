@@ -10,11 +10,23 @@ pub trait Registry: Send {
     /// [`ScanError`] when nothing is known about any model: what was known before stands. A model that cannot be
     /// understood is a problem in the result.
     fn scan(&mut self) -> Result<Scan, ScanError>;
+
+    /// Looks at what it has of one model; the rest is as in the last look. Looks at everything where that is as cheap.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    fn scan_model(&mut self, _name: &str, _last: &Scan) -> Result<Scan, ScanError> {
+        self.scan()
+    }
 }
 
 impl Registry for Box<dyn Registry> {
     fn scan(&mut self) -> Result<Scan, ScanError> {
         (**self).scan()
+    }
+
+    fn scan_model(&mut self, name: &str, last: &Scan) -> Result<Scan, ScanError> {
+        (**self).scan_model(name, last)
     }
 }
 

@@ -1,31 +1,45 @@
 //! Looks at a registry again and again and reports each change of its desired state.
 
 use std::{
+    collections::BTreeSet,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aibuyer_domain::model::DesiredState;
 
 use crate::source::{Registry, Scan, ScanError};
 
+/// Events that one look answers.
+const AT_ONCE: usize = 1000;
+/// Models that are looked at one by one; of more all are.
+const MOST_ALONE: usize = 8;
+
 /// A thread that watches a [`Registry`]. Dropping it lets the thread end after the look it is taking.
 ///
 /// It polls, and polls alone are the truth: events of a file system are lost on network mounts, and webhooks are
-/// lost with the network. An event makes it look sooner.
+/// lost with the network. An event makes it look sooner, at the one model that it names; what
+/// it says of it is not believed.
 #[derive(Debug)]
 pub struct Watcher {
     problems: Problems,
     /// Dropped with the handle, which ends the thread.
-    looks: Sender<Done>,
+    looks: Sender<Look>,
 }
 
-/// What somebody wants to do with the result of a look.
+/// A look that is asked for.
+enum Look {
+    /// At everything, and what is done with the result.
+    All(Done),
+    /// At one model.
+    Model(String),
+}
+
 type Done = Box<dyn FnOnce(Result<&Scan, &str>) + Send>;
 
 /// What the registry holds that cannot be understood, as of the last look.
@@ -56,7 +70,7 @@ impl Watcher {
         interval: Duration,
         mut report: impl FnMut(DesiredState) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (looks, asked) = mpsc::channel::<Done>();
+        let (looks, asked) = mpsc::channel::<Look>();
         let problems = Problems::default();
         let told = problems.clone();
         thread::Builder::new().name("registry".to_owned()).spawn(move || {
@@ -64,19 +78,39 @@ impl Watcher {
             // Whoever took the first look knows what is desired.
             let _ = last.take(first);
             told.set(last.problems());
+            let mut next = Instant::now() + jittered(interval);
             loop {
-                let mut done: Vec<Done> = Vec::new();
-                match asked.recv_timeout(jittered(interval)) {
-                    Ok(asker) => done.push(asker),
-                    Err(RecvTimeoutError::Timeout) => {}
+                let first = match asked.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                    Ok(look) => Some(look),
+                    Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => return,
-                }
+                };
+                let (mut all, mut models, mut done) = (Instant::now() >= next, BTreeSet::new(), Vec::new());
                 // One look answers everybody who asked before it began.
-                done.extend(asked.try_iter());
-                let desired = last.take(registry.scan());
-                told.set(last.problems());
-                if let Some(desired) = desired {
-                    report(desired);
+                for look in first.into_iter().chain(asked.try_iter().take(AT_ONCE)) {
+                    match look {
+                        Look::Model(name) => drop(models.insert(name)),
+                        Look::All(asker) => {
+                            all = true;
+                            done.push(asker);
+                        }
+                    }
+                }
+                all |= last.scan.is_none() || models.len() > MOST_ALONE;
+                let looks: Vec<_> = if all { vec![None] } else { models.into_iter().map(Some).collect() };
+                for model in looks {
+                    let scan = match (&model, &last.scan) {
+                        (Some(model), Some(known)) => registry.scan_model(model, known),
+                        _ => registry.scan(),
+                    };
+                    let desired = last.take(scan);
+                    told.set(last.problems());
+                    if let Some(desired) = desired {
+                        report(desired);
+                    }
+                }
+                if all {
+                    next = Instant::now() + jittered(interval);
                 }
                 for done in done {
                     done(last.seen());
@@ -90,7 +124,12 @@ impl Watcher {
     /// could be, after a change has been reported.
     pub fn look(&self, done: impl FnOnce(Result<&Scan, &str>) + Send + 'static) {
         // The thread outlives this handle, so the channel is open.
-        let _ = self.looks.send(Box::new(done));
+        let _ = self.looks.send(Look::All(Box::new(done)));
+    }
+
+    /// Looks at one model now, and at the others at their time.
+    pub fn look_at(&self, model: String) {
+        let _ = self.looks.send(Look::Model(model));
     }
 
     /// What cannot be understood.
@@ -165,7 +204,7 @@ impl Last {
 mod tests {
     use std::fs;
 
-    use aibuyer_domain::model::Alias;
+    use aibuyer_domain::model::{Alias, DesiredModel};
 
     use super::*;
     use crate::directory::Directory;
@@ -221,6 +260,55 @@ mod tests {
         assert_eq!(rx.recv().unwrap().models.len(), 1);
         drop(watcher);
         assert!(rx.recv().is_err(), "the thread and its channel are gone");
+    }
+
+    #[test]
+    fn a_model_is_looked_at_alone_and_the_rest_at_its_time() {
+        /// Counts looks; every look finds a model more.
+        struct Counting(mpsc::Sender<String>, u64);
+        impl Registry for Counting {
+            fn scan(&mut self) -> Result<Scan, ScanError> {
+                self.0.send("all".to_owned()).unwrap();
+                self.scan_model("all", &Scan::default())
+            }
+            fn scan_model(&mut self, name: &str, last: &Scan) -> Result<Scan, ScanError> {
+                self.1 += 1;
+                let mut scan = last.clone();
+                scan.desired.models.insert(format!("{name}-{}", self.1).parse().unwrap(), DesiredModel::default());
+                self.0.send(name.to_owned()).unwrap();
+                Ok(scan)
+            }
+        }
+        let (tx, looks) = mpsc::channel();
+        let (reports, reported) = mpsc::channel();
+        let report = move |desired: DesiredState| reports.send(desired.models.len()).unwrap();
+        let first = Err(ScanError("down".to_owned()));
+        let watcher = Watcher::spawn(Counting(tx, 0), first, Duration::from_secs(3600), report).unwrap();
+        watcher.look_at("a".to_owned());
+        assert_eq!(looks.recv().unwrap(), "all", "nothing is known yet");
+        assert_eq!((looks.recv().unwrap().as_str(), reported.recv().unwrap()), ("all", 1));
+        watcher.look_at("b".to_owned());
+        assert_eq!((looks.recv().unwrap().as_str(), reported.recv().unwrap()), ("b", 2));
+    }
+
+    #[test]
+    fn a_flood_of_events_does_not_keep_the_poll_from_its_time() {
+        struct Polled(mpsc::Sender<()>);
+        impl Registry for Polled {
+            fn scan(&mut self) -> Result<Scan, ScanError> {
+                let _ = self.0.send(());
+                Ok(Scan::default())
+            }
+            fn scan_model(&mut self, _: &str, last: &Scan) -> Result<Scan, ScanError> {
+                Ok(last.clone())
+            }
+        }
+        let (tx, polls) = mpsc::channel();
+        let first = Ok(Scan::default());
+        let watcher = Watcher::spawn(Polled(tx), first, Duration::from_millis(1), |_| {}).unwrap();
+        while polls.try_recv().is_err() {
+            watcher.look_at("m".to_owned());
+        }
     }
 
     #[test]

@@ -43,8 +43,8 @@ async fn take(State(hook): State<Hook>, headers: HeaderMap, body: Bytes) -> (Sta
     match event {
         Ok(Event::Model(model)) => {
             tracing::debug!(model, "webhook");
-            hook.watcher.look(|_| {});
-            (StatusCode::ACCEPTED, "the registry is looked at\n".to_owned())
+            hook.watcher.look_at(model);
+            (StatusCode::ACCEPTED, "the model is looked at\n".to_owned())
         }
         Ok(Event::Other) => (StatusCode::OK, "nothing to do\n".to_owned()),
         Ok(Event::Repeated) => (StatusCode::OK, "seen before\n".to_owned()),

@@ -3,7 +3,15 @@
 //! Which failure it was is told by MLflow's `error_code`, never by the HTTP status alone: an unknown alias is 400, a
 //! file that is missing from an object store 500.
 
-use std::{fmt, thread, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -22,6 +30,17 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 const METADATA: Duration = Duration::from_secs(10);
 /// Tries of a call that may succeed later.
 const TRIES: u32 = 3;
+
+/// MLflow's codes for what may be otherwise a moment later.
+const PASSING: [&str; 7] = [
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "IO_ERROR",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "ABORTED",
+    "DEADLINE_EXCEEDED",
+];
 
 /// Who asks.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -84,7 +103,7 @@ pub(crate) enum CallError {
     )]
     Denied { url: String, reason: String },
     #[error("{message} ({code})")]
-    Api { code: String, message: String, status: u16 },
+    Api { code: String, message: String },
     #[error(
         "MLflow at {url} answers {status} to {path}, and not in MLflow's way: {reason}; is the base URL right? A server \
          with --static-prefix has a path in it"
@@ -108,9 +127,9 @@ impl CallError {
         match self {
             // Whatever is not in MLflow's way comes from a proxy before it.
             Self::Unreachable { .. } | Self::Strange { .. } | Self::Unauthenticated(_) | Self::Denied { .. } => true,
-            Self::Api { status, code, .. } => {
-                let denied = matches!(code.as_str(), "UNAUTHENTICATED" | "PERMISSION_DENIED");
-                denied || (passing(*status) && !self.is_missing())
+            Self::Api { code, .. } => {
+                matches!(code.as_str(), "UNAUTHENTICATED" | "PERMISSION_DENIED" | "CUSTOMER_UNAUTHORIZED")
+                    || self.is_passing()
             }
         }
     }
@@ -119,15 +138,12 @@ impl CallError {
     fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Api { status, code, .. } => passing(*status) && code != "FEATURE_DISABLED" && !self.is_missing(),
-            Self::Strange { status, .. } => passing(*status),
+            Self::Api { code, .. } => PASSING.contains(&code.as_str()) && !self.is_missing(),
+            // No code of MLflow's, so the status is all there is.
+            Self::Strange { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
             Self::Unauthenticated(_) | Self::Denied { .. } => false,
         }
     }
-}
-
-fn passing(status: u16) -> bool {
-    matches!(status, 429 | 500 | 502 | 503 | 504)
 }
 
 /// Talks to one server.
@@ -135,6 +151,8 @@ fn passing(status: u16) -> bool {
 pub(crate) struct Client {
     http: blocking::Client,
     base: String,
+    /// Whether the last call was answered, by whichever clone it was.
+    answers: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -176,7 +194,12 @@ impl Client {
         }
         // Bounds of a whole call are set with each: the usual 30 s would end long downloads.
         let http = builder.timeout(None).build().map_err(|e| fail(causes(&e)))?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, answers: Arc::new(AtomicBool::new(true)) })
+    }
+
+    /// Whether the last call was answered, in whatever way.
+    pub(crate) fn answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// One call about metadata, tried once: for polls, which come again by themselves.
@@ -219,7 +242,9 @@ impl Client {
     }
 
     fn send(&self, request: blocking::RequestBuilder, path: &str) -> Result<Response, CallError> {
-        let response = request.send().map_err(|e| self.unreachable(e))?;
+        let response = request.send();
+        self.answers.store(response.is_ok(), Ordering::Relaxed);
+        let response = response.map_err(|e| self.unreachable(e))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -230,7 +255,7 @@ impl Client {
         let text = response.text().unwrap_or_default();
         Err(match (status, serde_json::from_str::<Failure>(&text)) {
             (_, Ok(Failure { error_code, message })) if !error_code.is_empty() => {
-                CallError::Api { code: error_code, message: first_line(&message), status: status.as_u16() }
+                CallError::Api { code: error_code, message: first_line(&message) }
             }
             (StatusCode::UNAUTHORIZED, _) => CallError::Unauthenticated(self.base.clone()),
             (StatusCode::FORBIDDEN, _) => CallError::Denied { url: self.base.clone(), reason: first_line(&text) },

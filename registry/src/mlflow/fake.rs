@@ -28,9 +28,11 @@ pub(crate) struct State {
     pub(crate) cut: Option<(String, usize, usize)>,
     /// A file's bytes come one by one.
     pub(crate) slow: Option<String>,
+    /// Half of a file's body comes and then nothing, so many times.
+    pub(crate) stalled: Option<(String, usize)>,
     /// Whether ranges and tags are known, as on a local disk; else as before an object store.
     pub(crate) ranges: bool,
-    /// Answer to every call in place of the true one.
+    /// Answer to every call in place of the true one; with status 0 there is none.
     pub(crate) answer: Option<(u16, String)>,
     /// Listed beside the true files.
     pub(crate) listed: Vec<Value>,
@@ -52,6 +54,7 @@ impl Default for State {
             tags: vec![],
             cut: None,
             slow: None,
+            stalled: None,
             ranges: true,
             answer: None,
             listed: vec![],
@@ -125,9 +128,17 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         {
             *times = times.saturating_sub(1);
         }
+        if let Some((file, times)) = &mut state.stalled
+            && path.ends_with(file.as_str())
+        {
+            *times = times.saturating_sub(1);
+        }
         copy
     };
     if let Some((status, body)) = &state.answer {
+        if *status == 0 {
+            return Ok(());
+        }
         return reply(&mut stream, *status, "", body.as_bytes());
     }
     match path.strip_prefix("mlflow-artifacts/artifacts/") {
@@ -217,6 +228,11 @@ fn download(
             thread::sleep(Duration::from_millis(5));
         }
         return Ok(());
+    }
+    if state.stalled.as_ref().is_some_and(|(stalled, times)| stalled == file && *times > 0) {
+        stream.write_all(&body[..body.len() / 2])?;
+        // Until the process ends, or the other side.
+        return std::io::copy(stream, &mut std::io::sink()).map(drop);
     }
     match &state.cut {
         Some((cut, after, times)) if cut == file && *times > 0 => stream.write_all(&body[..(*after).min(body.len())]),

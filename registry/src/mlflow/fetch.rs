@@ -2,9 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,15 +15,15 @@ use aibuyer_domain::model::ServableId;
 
 use super::{
     client::{CallError, Client},
+    download::download,
     listing::{self, ListError, Listed},
+    local,
     wire::{DownloadUri, ManifestTag, RunAnswer, VersionAnswer},
 };
 use crate::store::{Identity, Incoming, Manifest, Part, Store, StoreError};
 
 /// Files fetched at once.
 const AT_ONCE: usize = 4;
-/// Goes at one file before the fetch fails.
-const GOES: u32 = 3;
 /// Left free on the disk.
 const SPARE: u64 = 64 << 20;
 /// Tag of a version that says what its files are: SHA-256 in hexadecimal by path, as JSON.
@@ -96,18 +94,21 @@ pub(super) struct Fetcher {
     pub(super) store: Store,
     pub(super) workspace: Option<String>,
     pub(super) timeout: Duration,
+    pub(super) silence: Duration,
     pub(super) require_manifest: bool,
 }
 
 /// What a fetch is bounded by.
-struct Bounds<'a> {
-    wanted: &'a (dyn Fn() -> bool + Sync),
-    until: Instant,
+pub(super) struct Bounds<'a> {
+    pub(super) wanted: &'a (dyn Fn() -> bool + Sync),
+    pub(super) until: Instant,
     limit: Duration,
+    /// How long nothing may come of a file that has begun.
+    pub(super) silence: Duration,
 }
 
 impl Bounds<'_> {
-    fn check(&self, path: &str, got: u64, size: u64) -> Result<(), FetchFailure> {
+    pub(super) fn check(&self, path: &str, got: u64, size: u64) -> Result<(), FetchFailure> {
         if !(self.wanted)() {
             return Err(FetchFailure::Unwanted);
         }
@@ -132,24 +133,25 @@ impl Fetcher {
         let (identity, promised) = self.identify(id)?;
         let lock = self.store.lock(&identity);
         let _one = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((files, manifest)) = self.store.whole(&identity) {
+        if let Some((files, manifest)) = self.store.whole(&identity, wanted) {
             // The promise may be younger than the files.
             promised.as_ref().map_or(Ok(()), |promised| keep_promise(&manifest, promised))?;
             return Ok(files);
         }
-        let bounds = Bounds { wanted, until: Instant::now() + self.timeout, limit: self.timeout };
+        let limit = self.timeout;
+        let bounds = Bounds { wanted, until: Instant::now() + limit, limit, silence: self.silence };
         match self.place(&identity)? {
             Place::Proxied(root) => {
                 let listed = listing::list(&self.client, &root)?;
-                let get = |file: &Listed, incoming: &Incoming| self.download(&root, file, incoming, &bounds);
+                let get = |file: &Listed, incoming: &Incoming| download(&self.client, &root, file, incoming, &bounds);
                 self.gather(identity, promised.as_ref(), &listed, &bounds, get, || {
                     Ok(listing::list(&self.client, &root)?)
                 })
             }
             Place::Local(folder) => {
-                let listed = local_files(&folder)?;
-                let get = |file: &Listed, incoming: &Incoming| copy(&folder, file, incoming, &bounds);
-                self.gather(identity, promised.as_ref(), &listed, &bounds, get, || local_files(&folder))
+                let listed = local::list(&folder)?;
+                let get = |file: &Listed, incoming: &Incoming| local::copy(&folder, file, incoming, &bounds);
+                self.gather(identity, promised.as_ref(), &listed, &bounds, get, || local::list(&folder))
             }
         }
     }
@@ -248,107 +250,16 @@ impl Fetcher {
         }
         Ok(incoming.commit(&manifest)?)
     }
-
-    /// One file, in as many goes as it takes; each goes on where the one before ended, if the server can.
-    fn download(&self, root: &str, file: &Listed, incoming: &Incoming, bounds: &Bounds) -> Result<Part, FetchFailure> {
-        let mut pause = Duration::from_millis(200);
-        for _ in 1..GOES {
-            match self.go(root, file, incoming, bounds) {
-                Err(error @ FetchFailure::Short { .. }) => tracing::warn!(%error, "download goes on"),
-                Err(FetchFailure::Call(error)) if error.is_outage() => tracing::warn!(%error, "download waits"),
-                result => return result,
-            }
-            thread::sleep(pause);
-            pause *= 4;
-        }
-        self.go(root, file, incoming, bounds)
-    }
-
-    fn go(&self, root: &str, file: &Listed, incoming: &Incoming, bounds: &Bounds) -> Result<Part, FetchFailure> {
-        // Of a file that seems whole its last byte is asked for: if that is unchanged by its tag, all is.
-        let here = incoming.partial(&file.path).map(|(size, etag)| (size.min(file.size.saturating_sub(1)), etag));
-        let here = here.filter(|(size, _)| *size > 0);
-        let resume = here.as_ref().map(|(size, etag)| (*size, etag.as_str()));
-        let within = bounds.until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let mut answer = self.client.file(&format!("{root}/{}", file.path), resume, within)?;
-        let header = |name: &str| answer.headers().get(name)?.to_str().ok();
-        let etag = header("etag").filter(|tag| !tag.starts_with("W/"));
-        let goes_on = answer.status().as_u16() == 206
-            && resume.is_some_and(|(from, _)| {
-                header("content-range").is_some_and(|range| range.starts_with(&format!("bytes {from}-")))
-            });
-        let mut part = match resume {
-            Some((from, _)) if goes_on => incoming.resume(&file.path, from)?,
-            _ => incoming.part(&file.path, etag)?,
-        };
-        let (mut buffer, mut cause) = (vec![0; 1 << 16], None);
-        while part.size() <= file.size {
-            bounds.check(&file.path, part.size(), file.size)?;
-            match answer.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => part = part.append(&buffer[..read])?,
-                Err(error) => {
-                    cause = Some(error.to_string());
-                    break;
-                }
-            }
-        }
-        // A read that the end of the time has cut off is the time's fault, not the file's.
-        bounds.check(&file.path, part.size(), file.size)?;
-        whole(part, file, cause)
-    }
 }
 
 /// Refuses a file that is not as long as it was listed.
-fn whole(part: Part, file: &Listed, cause: Option<String>) -> Result<Part, FetchFailure> {
+pub(super) fn whole(part: Part, file: &Listed, cause: Option<String>) -> Result<Part, FetchFailure> {
     let (path, size, got) = (file.path.clone(), file.size, part.size());
     match got.cmp(&size) {
         std::cmp::Ordering::Less => Err(FetchFailure::Short { path, got, size, cause }),
         std::cmp::Ordering::Equal => Ok(part),
         std::cmp::Ordering::Greater => Err(FetchFailure::Long { path, size }),
     }
-}
-
-fn copy(folder: &Path, file: &Listed, incoming: &Incoming, bounds: &Bounds) -> Result<Part, FetchFailure> {
-    let path = folder.join(&file.path);
-    let fail = |e: std::io::Error| FetchFailure::LocalFiles { path: path.display().to_string(), reason: e.to_string() };
-    let mut source = File::open(&path).map_err(fail)?;
-    let mut part = incoming.part(&file.path, None)?;
-    let mut buffer = vec![0; 1 << 18];
-    while part.size() <= file.size {
-        bounds.check(&file.path, part.size(), file.size)?;
-        match source.read(&mut buffer).map_err(fail)? {
-            0 => break,
-            read => part = part.append(&buffer[..read])?,
-        }
-    }
-    whole(part, file, None)
-}
-
-/// Every file of a local folder; links are not followed.
-fn local_files(folder: &Path) -> Result<Vec<Listed>, FetchFailure> {
-    let fail =
-        |e: std::io::Error| FetchFailure::LocalFiles { path: folder.display().to_string(), reason: e.to_string() };
-    let mut files = Vec::new();
-    let mut folders = vec![String::new()];
-    while let Some(inner) = folders.pop() {
-        for entry in std::fs::read_dir(folder.join(&inner)).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let path = if inner.is_empty() { name } else { format!("{inner}/{name}") };
-            let kind = entry.file_type().map_err(fail)?;
-            if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_file() {
-                files.push(Listed { path, size: entry.metadata().map_err(fail)?.len() });
-            }
-        }
-    }
-    if files.is_empty() {
-        return Err(ListError::Empty(folder.display().to_string()).into());
-    }
-    files.sort_unstable();
-    Ok(files)
 }
 
 /// Does it to every file, a few at a time; the first failure, if any, ends it.

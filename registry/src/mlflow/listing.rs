@@ -51,9 +51,7 @@ pub(super) fn list(client: &Client, root: &str) -> Result<Vec<Listed>, ListError
             } else {
                 files.push(Listed { path, size: entry.file_size });
             }
-            if depth == DEEPEST || files.len() + folders.len() > MOST {
-                return Err(ListError::Many);
-            }
+            check(depth, files.len() + folders.len())?;
         }
     }
     if files.is_empty() {
@@ -63,7 +61,12 @@ pub(super) fn list(client: &Client, root: &str) -> Result<Vec<Listed>, ListError
     Ok(files)
 }
 
-fn join(folder: &str, path: &str) -> String {
+/// Refuses what no model is.
+pub(super) fn check(depth: usize, entries: usize) -> Result<(), ListError> {
+    if depth >= DEEPEST || entries > MOST { Err(ListError::Many) } else { Ok(()) }
+}
+
+pub(super) fn join(folder: &str, path: &str) -> String {
     let separator = if folder.is_empty() || path.is_empty() { "" } else { "/" };
     format!("{folder}{separator}{path}")
 }

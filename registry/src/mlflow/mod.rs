@@ -5,17 +5,19 @@
 //! away. What MLflow calls champion answers; what it deletes goes on answering until another version is named.
 
 mod client;
+mod download;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod fake;
 mod fetch;
 mod listing;
+mod local;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 mod wire;
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use aibuyer_domain::model::{Alias, ArtifactStore, DesiredModel, FetchError, ModelName, Revision, ServableId, Version};
 
@@ -34,6 +36,8 @@ const NAMES_AT_ONCE: usize = 200;
 const PAGE: &str = "1000";
 /// Pages of one answer.
 const MOST_PAGES: usize = 100;
+/// A file of which nothing comes for so long is asked for anew.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// Which models of the server are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +89,7 @@ impl Mlflow {
             store: Store::new(store),
             workspace: connection.workspace,
             timeout: fetch_timeout,
+            silence: SILENCE,
             require_manifest,
         };
         Ok(Self { models, aliases, default_alias, fetcher })
@@ -108,6 +113,19 @@ impl Mlflow {
             }
         }
         Ok(found)
+    }
+
+    /// Adds what was found.
+    fn note(&self, found: Vec<wire::Model>, scan: &mut Scan) {
+        for model in found {
+            match model.name.parse::<ModelName>() {
+                Err(error) => scan.problems.push(error.to_string()),
+                Ok(name) => {
+                    let desired = self.desired(&model, &mut scan.problems);
+                    scan.desired.models.insert(name, desired);
+                }
+            }
+        }
     }
 
     fn desired(&self, model: &wire::Model, problems: &mut Vec<String>) -> DesiredModel {
@@ -135,50 +153,65 @@ impl Mlflow {
 
 impl Registry for Mlflow {
     fn scan(&mut self) -> Result<Scan, ScanError> {
-        let found = match &self.models {
-            Models::Filter(filter) => self.search(filter)?,
-            Models::Named(names) => {
-                let mut found = Vec::new();
-                for names in names.chunks(NAMES_AT_ONCE) {
-                    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
-                    found.extend(self.search(&format!("name IN ({})", quoted.join(",")))?);
-                }
-                found
-            }
-        };
         let mut scan = Scan::default();
-        for model in found {
-            match model.name.parse::<ModelName>() {
-                Err(error) => scan.problems.push(error.to_string()),
-                Ok(name) => {
-                    let desired = self.desired(&model, &mut scan.problems);
-                    scan.desired.models.insert(name, desired);
+        match &self.models {
+            Models::Filter(filter) => self.note(self.search(filter)?, &mut scan),
+            Models::Named(names) => {
+                for some in names.chunks(NAMES_AT_ONCE) {
+                    let quoted: Vec<String> = some.iter().map(|name| format!("'{name}'")).collect();
+                    self.note(self.search(&format!("name IN ({})", quoted.join(",")))?, &mut scan);
                 }
+                names.iter().for_each(|name| expect(name, &mut scan));
             }
         }
-        if let Models::Named(names) = &self.models {
-            for name in names.iter().collect::<BTreeSet<_>>() {
-                // Named and known to be wanted, although nothing of it can be: what answered last stands in.
-                scan.desired.models.entry(name.clone()).or_insert_with(|| {
-                    scan.problems.push(format!(
-                        "{name}: MLflow shows no such model: it is not registered, or this user may not read it"
-                    ));
-                    DesiredModel::default()
-                });
-            }
+        Ok(scan)
+    }
+
+    fn scan_model(&mut self, name: &str, last: &Scan) -> Result<Scan, ScanError> {
+        let mut scan = last.clone();
+        let Ok(name) = name.parse::<ModelName>() else { return Ok(scan) };
+        let filter = match &self.models {
+            Models::Named(names) if !names.contains(&name) => return Ok(scan),
+            Models::Named(_) => format!("name = '{name}'"),
+            // MLflow's filters know `AND` alone.
+            Models::Filter(filter) => format!("{filter} AND name = '{name}'"),
+        };
+        let found = self.search(&filter)?;
+        let about = format!("{name}: ");
+        scan.problems.retain(|problem| !problem.starts_with(&about));
+        scan.desired.models.remove(&name);
+        self.note(found, &mut scan);
+        if matches!(self.models, Models::Named(_)) {
+            expect(&name, &mut scan);
         }
         Ok(scan)
     }
 }
 
+/// A model that is named is wanted although nothing of it can be had: what answered last stands in.
+fn expect(name: &ModelName, scan: &mut Scan) {
+    scan.desired.models.entry(name.clone()).or_insert_with(|| {
+        scan.problems
+            .push(format!("{name}: MLflow shows no such model: it is not registered, or this user may not read it"));
+        DesiredModel::default()
+    });
+}
+
 impl ArtifactStore for Mlflow {
     fn fetch(&self, id: &ServableId, wanted: &(dyn Fn() -> bool + Sync)) -> Result<PathBuf, FetchError> {
+        let from_disk = || self.fetcher.store.newest(id, self.fetcher.workspace.as_deref(), wanted);
+        // A server that was silent a moment ago is not waited for again, version by version.
+        if !self.fetcher.client.answers()
+            && let Some(files) = from_disk()
+        {
+            tracing::warn!(model = %id.name, version = %id.version, "served from disk: MLflow did not answer");
+            return Ok(files);
+        }
         let failure = match self.fetcher.fetch(id, wanted) {
             Ok(files) => return Ok(files),
             Err(failure) => failure,
         };
-        let Fetcher { store, workspace, .. } = &self.fetcher;
-        if let Some(files) = failure.is_outage().then(|| store.newest(id, workspace.as_deref())).flatten() {
+        if let Some(files) = failure.is_outage().then(from_disk).flatten() {
             tracing::warn!(model = %id.name, version = %id.version, error = %failure, "served from disk");
             return Ok(files);
         }

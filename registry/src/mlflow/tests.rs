@@ -57,6 +57,34 @@ fn aliases_are_what_is_desired() {
 }
 
 #[test]
+fn one_model_is_asked_for_alone_and_the_others_stand() {
+    let (fake, mut mlflow, _dir) = with(State::default());
+    mlflow.models = Models::Named(vec!["ctr".parse().unwrap(), "other".parse().unwrap()]);
+    let all = mlflow.scan().unwrap();
+    assert_eq!(all.problems.len(), 1, "{:?}", all.problems);
+    fake.state.lock().unwrap().aliases = Some(vec![("champion".to_owned(), 9)]);
+    let one = mlflow.scan_model("ctr", &all).unwrap();
+    assert_eq!(one.desired.models["ctr"].default, Version::new(9));
+    assert_eq!((&one.problems, one.desired.models.len()), (&all.problems, 2));
+    assert!(fake.log().last().unwrap().contains("filter=name%20%3D%20%27ctr%27"), "{:?}", fake.log());
+    let asked = fake.log().len();
+    assert_eq!(mlflow.scan_model("nobody's", &all).unwrap(), all);
+    assert_eq!(fake.log().len(), asked, "nobody wants it");
+    // It is gone: what is said of it is about now, and said once.
+    fake.state.lock().unwrap().aliases = None;
+    let gone = mlflow.scan_model("ctr", &one).unwrap();
+    assert_eq!(mlflow.scan_model("ctr", &gone).unwrap(), gone);
+    assert_eq!((gone.problems.len(), &gone.desired.models["ctr"]), (2, &DesiredModel::default()));
+    mlflow.models = Models::Filter("tags.serve = 'true'".to_owned());
+    assert_eq!(mlflow.scan_model("ctr", &one).unwrap().desired.models.len(), 1, "no longer found");
+    assert!(
+        fake.log().last().unwrap().contains("tags.serve%20%3D%20%27true%27%20AND%20name%20%3D"),
+        "{:?}",
+        fake.log()
+    );
+}
+
+#[test]
 fn a_model_that_is_not_there_is_a_problem_and_takes_nothing_away() {
     let (_fake, mut mlflow, _dir) = with(State { aliases: None, ..State::default() });
     let scan = mlflow.scan().unwrap();
@@ -91,6 +119,11 @@ fn a_version_is_fetched_once_and_found_on_disk_when_the_server_is_away() {
     }
     let nobody = Mlflow::new(options("http://127.0.0.1:1", dir.path())).unwrap();
     assert_eq!(fetch(&nobody).unwrap(), files);
+    // Who did not answer is not waited for again while the files are here.
+    fake.state.lock().unwrap().answer = Some((0, String::new()));
+    assert_eq!(fetch(&mlflow).unwrap(), files);
+    let asked = fake.log().len();
+    assert_eq!((fetch(&mlflow).unwrap(), fake.log().len()), (files.clone(), asked));
     assert!(nobody.fetch(&id(3), &|| true).unwrap_err().to_string().contains("cannot be reached"));
     fs::write(files.join("MLmodel"), b"flavours:\n").unwrap();
     assert!(fetch(&nobody).is_err(), "damaged on disk");
@@ -174,6 +207,11 @@ fn runs_and_local_folders_lead_to_files_too() {
     fs::write(folder.path().join("MLmodel"), "flavors:\n").unwrap();
     let (_fake, mlflow, _dir) = with(State { uri: format!("file://{}", folder.path().display()), ..State::default() });
     assert_eq!(fs::read(fetch(&mlflow).unwrap().join("vocab/a")).unwrap(), b"x");
+    let deep = folder.path().join("1/2/3/4/5/6/7/8");
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("too deep"), "x").unwrap();
+    let (_fake, mlflow, _dir) = with(State { uri: format!("file://{}", folder.path().display()), ..State::default() });
+    assert!(fetch(&mlflow).unwrap_err().contains("folders more than 8 deep"));
     let uri = format!("mlflow-artifacts://mlflow.example:5000/{ROOT}");
     let (_fake, mlflow, _dir) = with(State { uri, ..State::default() });
     assert!(fetch(&mlflow).is_ok());
@@ -216,6 +254,16 @@ fn a_download_that_never_ends_is_given_up() {
     let hurried = MlflowOptions { fetch_timeout: Duration::from_millis(300), ..options(&fake.url, dir.path()) };
     let error = fetch(&Mlflow::new(hurried).unwrap()).unwrap_err();
     assert!(error.contains("registry.fetch_timeout, 300ms: model.onnx had"), "{error}");
+    // Nor is one of which nothing comes any more, nor one that nobody wants: neither waits for the other's end.
+    let stalled = State { stalled: Some(("model.onnx".to_owned(), 1)), ..State::default() };
+    let (fake, mut mlflow, _dir) = with(stalled);
+    mlflow.fetcher.silence = Duration::from_millis(200);
+    assert!(fetch(&mlflow).is_ok(), "the second go gets it all");
+    assert!(fake.log().iter().any(|line| line.contains("range=bytes=2500-")), "{:?}", fake.log());
+    let (fake, mlflow, _dir) = with(State { stalled: Some(("model.onnx".to_owned(), usize::MAX)), ..State::default() });
+    let begun = || !fake.log().iter().any(|line| line.contains("artifacts/1/models/m-7/artifacts/model.onnx"));
+    let error = mlflow.fetch(&id(2), &begun).unwrap_err().to_string();
+    assert!(error.contains("another version is wanted"), "{error}");
     // Or when nobody wants it any more.
     let (fake, mlflow, _dir) = with(slow());
     let begun = || !fake.log().iter().any(|line| line.contains("artifacts/1/models/m-7/artifacts/model.onnx"));

@@ -73,12 +73,17 @@ impl Store {
     }
 
     /// The files of exactly this version and what they are, if they are here and whole.
-    pub(crate) fn whole(&self, identity: &Identity) -> Option<(PathBuf, Manifest)> {
-        checked(&self.folder(identity), identity)
+    pub(crate) fn whole(&self, identity: &Identity, wanted: &dyn Fn() -> bool) -> Option<(PathBuf, Manifest)> {
+        checked(&self.folder(identity), identity, wanted)
     }
 
     /// The newest files of a version of which nothing but name and number is known, because the registry is silent.
-    pub(crate) fn newest(&self, id: &ServableId, workspace: Option<&str>) -> Option<PathBuf> {
+    pub(crate) fn newest(
+        &self,
+        id: &ServableId,
+        workspace: Option<&str>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Option<PathBuf> {
         let mut found: Vec<(Identity, PathBuf)> = self
             .folders(&id.name)
             .into_iter()
@@ -86,7 +91,7 @@ impl Store {
             .filter(|(identity, _)| identity.id() == Some(id.clone()) && identity.workspace.as_deref() == workspace)
             .collect();
         found.sort_by_key(|(identity, _)| identity.creation_timestamp);
-        found.into_iter().rev().find_map(|(identity, folder)| Some(checked(&folder, &identity)?.0))
+        found.into_iter().rev().find_map(|(identity, folder)| Some(checked(&folder, &identity, wanted)?.0))
     }
 
     /// A place to gather a version's files.
@@ -157,7 +162,7 @@ fn delete(folder: &Path) {
 }
 
 /// The files of a folder that hold what its manifest says.
-fn checked(folder: &Path, identity: &Identity) -> Option<(PathBuf, Manifest)> {
+fn checked(folder: &Path, identity: &Identity, wanted: &dyn Fn() -> bool) -> Option<(PathBuf, Manifest)> {
     if !folder.exists() {
         return None;
     }
@@ -166,10 +171,11 @@ fn checked(folder: &Path, identity: &Identity) -> Option<(PathBuf, Manifest)> {
         if manifest.identity != *identity {
             return Err("is another version's".to_owned());
         }
-        manifest.check(&files).map(|()| manifest)
+        manifest.check(&files, wanted).map(|()| manifest)
     });
     match sound {
         Ok(manifest) => Some((files, manifest)),
+        Err(_) if !wanted() => None,
         Err(reason) => {
             tracing::warn!(folder = %folder.display(), reason, "artifact on disk is damaged; it is fetched again");
             None
@@ -206,19 +212,19 @@ mod tests {
     fn a_version_is_found_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
-        assert_eq!(store.whole(&identity(1)), None);
+        assert_eq!(store.whole(&identity(1), &|| true), None);
         let files = put(&store, &identity(1), b"abc");
-        assert_eq!(store.whole(&identity(1)).unwrap().0, files);
+        assert_eq!(store.whole(&identity(1), &|| true).unwrap().0, files);
         let id = identity(1).id().unwrap();
-        assert_eq!(store.newest(&id, None), Some(files.clone()));
-        assert_eq!(store.newest(&id, Some("ads")), None, "another workspace's");
+        assert_eq!(store.newest(&id, None, &|| true), Some(files.clone()));
+        assert_eq!(store.newest(&id, Some("ads"), &|| true), None, "another workspace's");
         // The same name and number of a model that was deleted and made anew.
-        assert_eq!(store.whole(&Identity { creation_timestamp: 7, ..identity(1) }), None);
+        assert_eq!(store.whole(&Identity { creation_timestamp: 7, ..identity(1) }, &|| true), None);
         fs::write(files.join("MLmodel"), b"abd").unwrap();
-        assert_eq!(store.whole(&identity(1)), None, "a changed byte");
-        assert_eq!(store.newest(&id, None), None);
+        assert_eq!(store.whole(&identity(1), &|| true), None, "a changed byte");
+        assert_eq!(store.newest(&id, None, &|| true), None);
         put(&store, &identity(1), b"abc");
-        assert!(store.whole(&identity(1)).is_some(), "fetched again over the damaged one");
+        assert!(store.whole(&identity(1), &|| true).is_some(), "fetched again over the damaged one");
     }
 
     #[test]
@@ -234,11 +240,15 @@ mod tests {
         put(&store, &anew, b"new");
         put(&store, &Identity { name: "gone".to_owned(), ..identity(5) }, b"abc");
         put(&store, &Identity { name: "gone".to_owned(), ..identity(6) }, b"abc");
-        let left: Vec<bool> = (1..=4).map(|version| store.whole(&identity(version)).is_some()).collect();
+        let left: Vec<bool> = (1..=4).map(|version| store.whole(&identity(version), &|| true).is_some()).collect();
         assert_eq!(left, [true, false, false, true]);
         store.collect(&[identity(1).id().unwrap()]);
-        assert!(store.whole(&anew).is_some() && store.whole(&identity(1)).is_none(), "the newer one is in use");
-        let gone = |version| store.whole(&Identity { name: "gone".to_owned(), ..identity(version) }).is_some();
+        assert!(
+            store.whole(&anew, &|| true).is_some() && store.whole(&identity(1), &|| true).is_none(),
+            "the newer one is in use"
+        );
+        let gone =
+            |version| store.whole(&Identity { name: "gone".to_owned(), ..identity(version) }, &|| true).is_some();
         assert_eq!((gone(5), gone(6)), (false, true), "the last one of a model that nobody names");
     }
 
