@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from demo_ctr.errors import DemoError
@@ -26,10 +28,40 @@ SETTINGS = {
 }
 
 
+@dataclass(frozen=True)
+class Guards:
+    """How an MLflow server stands in a company: TLS by an authority of its own, MLflow's users, a path before all."""
+
+    certificate: Path
+    key: Path
+    admin_password: str
+    prefix: str = "/ml"
+
+    def arguments(self) -> list[str | Path]:
+        """Of the command."""
+        tls = f"--ssl-certfile {self.certificate} --ssl-keyfile {self.key}"
+        return ["--app-name", "basic-auth", "--static-prefix", self.prefix, "--uvicorn-opts", tls]
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Whoever is a user may read."""
+        settings = {
+            "default_permission": "READ",
+            "database_uri": f"sqlite:///{folder}/users.db",
+            "admin_username": "admin",
+            "admin_password": self.admin_password,
+            "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+        }
+        file = folder / "users.ini"
+        lines = [f"{key} = {value}" for key, value in settings.items()]
+        file.write_text("\n".join(["[mlflow]", *lines, ""]), encoding="utf-8")
+        file.chmod(0o600)
+        return {"MLFLOW_AUTH_CONFIG_PATH": str(file), "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe()}
+
+
 class MlflowServer(Process):
     """MLflow with SQLite, proxied artifacts and one worker, on the same port however often it is started."""
 
-    def __init__(self, folder: Path, log: Path, in_background: bool = False) -> None:
+    def __init__(self, folder: Path, log: Path, in_background: bool = False, guards: Guards | None = None) -> None:
         """`in_background` gives it only the processor time that nobody else wants: a machine of its own, almost."""
         if not PROGRAM.exists():
             raise DemoError(f"there is no MLflow at {PROGRAM}; install it first: make .venv-mlflow/ready")
@@ -43,6 +75,10 @@ class MlflowServer(Process):
         command += ["--backend-store-uri", f"sqlite:///{folder.resolve()}/mlflow.db"]
         command += ["--artifacts-destination", str(folder.resolve() / "mlartifacts")]
         environment = os.environ | SETTINGS | {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key}
+        if guards is not None:
+            self.url = f"https://127.0.0.1:{port}{guards.prefix}"
+            command += guards.arguments()
+            environment |= guards.environment(folder.resolve())
         super().__init__("MLflow", command, environment, log)
 
     def start_and_wait(self) -> None:

@@ -100,6 +100,10 @@ class Registry:
             if error.code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
+    def tag_model(self, name: str, key: str, value: str) -> None:
+        """Sets a tag of the registered model."""
+        self._post("registered-models/set-tag", name=name, key=key, value=value)
+
     def create_version(self, name: str, source: str, run_id: str = "", tags: Mapping[str, str] | None = None) -> int:
         """Makes the next version of `name` from a logged model; its number."""
         more: dict[str, Any] = {"run_id": run_id} if run_id else {}
