@@ -113,6 +113,15 @@ class Registry:
         answer = self._post("model-versions/create", name=name, source=source, model_id=model_id, **more)
         return int(answer["model_version"]["version"])
 
+    def find(self, filter_string: str) -> list[dict[str, Any]]:
+        """The registered models that a search filter finds, a thousand at most."""
+        found = self._get("registered-models/search", filter=filter_string, max_results="1000")
+        return list(found.get("registered_models", []))
+
+    def version(self, name: str, version: int) -> dict[str, Any]:
+        """What MLflow knows of a version."""
+        return dict(self._get("model-versions/get", name=name, version=str(version))["model_version"])
+
     def download_uri(self, name: str, version: int) -> str:
         """Where the files of a version are."""
         return str(self._get("model-versions/get-download-uri", name=name, version=str(version))["artifact_uri"])
