@@ -83,8 +83,12 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
     let open_inference =
         GrpcInferenceServiceServer::new(open_inference).max_decoding_message_size(config.max_message_bytes);
     let health = Health { serving: serving.clone(), readiness };
-    let anomalies =
-        Anomalies { executor: executor.clone(), streams: streams.clone(), default_deadline: config.default_deadline };
+    let anomalies = Anomalies {
+        serving: serving.clone(),
+        executor: executor.clone(),
+        streams: streams.clone(),
+        default_deadline: config.default_deadline,
+    };
     let anomalies = AnomalyServiceServer::new(anomalies).max_decoding_message_size(config.max_message_bytes);
     let ctr =
         Ctr { serving, streams, max_candidates: config.max_candidates, default_deadline: config.default_deadline };

@@ -6,6 +6,24 @@ pub trait PredictiveLaw {
     fn cdf(&self, value: f64) -> f64;
     /// The value below which a share `probability`, in (0, 1), lies.
     fn quantile(&self, probability: f64) -> f64;
+    /// Two-sided p-value of `value`: twice the smaller of the probabilities of at most and of at least it.
+    fn p_value(&self, value: f64) -> f64 {
+        let below = self.cdf(value);
+        (2.0 * below.min(1.0 - below)).clamp(0.0, 1.0)
+    }
+}
+
+impl PredictiveLaw for crate::forecast::Law {
+    fn cdf(&self, value: f64) -> f64 {
+        self.cdf(value)
+    }
+    fn quantile(&self, probability: f64) -> f64 {
+        self.quantile(probability)
+    }
+    /// Keeps its precision far out on both sides.
+    fn p_value(&self, value: f64) -> f64 {
+        self.p_value(value)
+    }
 }
 
 /// On which side of what was expected.
@@ -66,8 +84,7 @@ pub fn judge(law: &impl PredictiveLaw, value: Option<f64>, level: Level) -> Judg
     let tail = 0.5 * (1.0 - level.get());
     let (lower, expected, upper) = (law.quantile(tail), law.quantile(0.5), law.quantile(1.0 - tail));
     let surprise = value.filter(|v| v.is_finite()).map(|v| {
-        let below = law.cdf(v);
-        let p_value = (2.0 * below.min(1.0 - below)).clamp(0.0, 1.0);
+        let p_value = law.p_value(v);
         let direction = match v {
             v if v > expected => Some(Direction::High),
             v if v < expected => Some(Direction::Low),

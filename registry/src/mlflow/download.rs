@@ -106,7 +106,7 @@ impl Answer {
         // Without a thread nothing is told, which reads as silence.
         let _ = thread::Builder::new().name("download".to_owned()).spawn(move || {
             // Nobody listens any more: so be it.
-            let _ = read(&client, &path, here, within, &tell);
+            let _ = read(&client, &path, here.as_ref(), within, &tell);
         });
         Self(heard)
     }
@@ -138,11 +138,11 @@ fn cause(heard: Option<Heard>) -> Option<String> {
 fn read(
     client: &Client,
     path: &str,
-    here: Option<(u64, String)>,
+    here: Option<&(u64, String)>,
     within: Duration,
     tell: &SyncSender<Heard>,
 ) -> Result<(), mpsc::SendError<Heard>> {
-    let resume = here.as_ref().map(|(size, etag)| (*size, etag.as_str()));
+    let resume = here.map(|(size, etag)| (*size, etag.as_str()));
     let mut answer = match client.file(path, resume, within) {
         Ok(answer) => answer,
         Err(error) => return tell.send(Heard::Failed(error)),

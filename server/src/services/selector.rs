@@ -1,7 +1,9 @@
 //! Which version a request asks for.
 
+use std::sync::Arc;
+
 use aibuyer_domain::model::{NameError, Pick, Version};
-use aibuyer_loader::{Servable, serving_map::Serving};
+use aibuyer_loader::{ForecastServable, Servable, serving_map::Serving};
 use aibuyer_proto::serving::v1 as pb;
 use tonic::Status;
 
@@ -27,4 +29,21 @@ pub(crate) fn resolve(serving: &Serving, selector: Option<&pb::ModelSelector>) -
         ),
     };
     map.resolve(&selector.name, &pick).map_err(|e| status::from_resolve(&e))
+}
+
+/// The forecaster that answers.
+///
+/// # Errors
+/// As [`resolve`]; INVALID_ARGUMENT for a model that forecasts nothing.
+pub(crate) fn forecaster(
+    serving: &Serving,
+    selector: Option<&pb::ModelSelector>,
+) -> Result<Arc<ForecastServable>, Status> {
+    let service = match resolve(serving, selector)? {
+        Servable::Forecast(servable) => return Ok(servable),
+        Servable::Ctr(_) => "aibuyer.serving.v1.CtrService",
+        Servable::Plain(_) => "inference.GRPCInferenceService",
+    };
+    let name = selector.map_or("", |selector| &selector.name);
+    Err(status::invalid_field("model.name", format!("{name:?} is not a forecaster: call {service}")))
 }

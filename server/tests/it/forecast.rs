@@ -23,7 +23,7 @@ fn json(name: &str, file: &str) -> Value {
 }
 
 /// Adds a model as `mlflow.prophet` logs it.
-fn add(models: &Models, name: &str) {
+pub(crate) fn add(models: &Models, name: &str) {
     let folder = models.path().join(name).join("1");
     fs::create_dir_all(&folder).unwrap();
     fs::copy(case(name).join("model.json"), folder.join("model.pr")).unwrap();
@@ -34,11 +34,11 @@ fn client(server: &Server) -> ForecastServiceClient<Channel> {
     ForecastServiceClient::new(server.channel.clone())
 }
 
-async fn ask(server: &Server, request: pb::ForecastRequest) -> Result<pb::ForecastResponse, Status> {
+pub(crate) async fn ask(server: &Server, request: pb::ForecastRequest) -> Result<pb::ForecastResponse, Status> {
     client(server).forecast(request).await.map(tonic::Response::into_inner)
 }
 
-fn selector(name: &str) -> Option<pb::ModelSelector> {
+pub(crate) fn selector(name: &str) -> Option<pb::ModelSelector> {
     Some(pb::ModelSelector { name: name.to_owned(), pick: None })
 }
 
@@ -46,12 +46,12 @@ fn range(frequency: &str, horizon: u32) -> Option<Rows> {
     Some(Rows::Range(pb::ForecastRange { start_unix_micros: None, frequency: frequency.to_owned(), horizon }))
 }
 
-fn daily(horizon: u32) -> pb::ForecastRequest {
+pub(crate) fn daily(horizon: u32) -> pb::ForecastRequest {
     pb::ForecastRequest { model: selector("daily"), rows: range("D", horizon), ..Default::default() }
 }
 
 /// The dates and columns of a case.
-fn request(name: &str) -> pb::ForecastRequest {
+pub(crate) fn request(name: &str) -> pb::ForecastRequest {
     let future = json(name, "future.json");
     let columns = future["columns"].as_object().unwrap();
     let number = |value: &Value| value.as_f64().or(value.as_bool().map(|b| f64::from(u8::from(b)))).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod anomaly;
+mod anomaly_by_model;
 mod bad_input;
 mod binary;
 mod budget;

@@ -93,6 +93,7 @@ fn reading(index: u32, point: &pb::SeriesPoint, level: Option<f64>, of: Reading)
         channel: channel.map_or(pb::AnomalyChannel::Unspecified, named).into(),
         expected,
         direction: direction.into(),
+        ..Default::default()
     }
 }
 

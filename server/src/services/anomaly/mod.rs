@@ -1,16 +1,28 @@
-//! `aibuyer.serving.v1.AnomalyService`: what is abnormal in a window, on the executor, or on a stream of values, where each
-//! request is a few microseconds' work for the thread that read it.
+//! `aibuyer.serving.v1.AnomalyService`: what is abnormal in a window, by a detector or a
+//! forecaster, on the executor; or on a stream of values, where each request is a few microseconds' work for the thread that read it.
 
+mod by_model;
 mod detector;
 mod stream;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use aibuyer_loader::executor::{Executor, ExecutorError};
+use aibuyer_loader::{
+    Servable,
+    executor::{Executor, ExecutorError},
+    requests::Attempt,
+    serving_map::Serving,
+};
 use aibuyer_proto::serving::v1::{self as pb, anomaly_service_server::AnomalyService, detect_anomalies_request::Judge};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::streams::{Answers, Order, Streams};
+use super::{
+    selector,
+    streams::{Answers, Order, Streams},
+};
 use crate::{layers::deadline::deadline, status};
 
 /// Points of one window.
@@ -19,9 +31,23 @@ const MAX_POINTS: usize = 200_000;
 /// Finds anomalies.
 #[derive(Debug, Clone)]
 pub(crate) struct Anomalies {
+    pub(crate) serving: Serving,
     pub(crate) executor: Executor,
     pub(crate) streams: Streams,
     pub(crate) default_deadline: Duration,
+}
+
+impl Anomalies {
+    /// Does it on the executor's threads.
+    async fn execute<T: Send + 'static>(
+        &self,
+        points: usize,
+        deadline: Instant,
+        work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let done = tokio::time::timeout_at(deadline.into(), self.executor.run(points, deadline, work)).await;
+        done.unwrap_or(Err(ExecutorError::DeadlineExceeded)).map_err(|e| status::from_executor(&e))?
+    }
 }
 
 #[tonic::async_trait]
@@ -30,16 +56,30 @@ impl AnomalyService for Anomalies {
         &self,
         request: Request<pb::DetectAnomaliesRequest>,
     ) -> Result<Response<pb::DetectAnomaliesResponse>, Status> {
-        let deadline = deadline(&request, Instant::now(), self.default_deadline)?;
-        let request = request.into_inner();
+        let started = Instant::now();
+        let deadline = deadline(&request, started, self.default_deadline)?;
+        let mut request = request.into_inner();
         let points = request.points.len();
         if points > MAX_POINTS {
             let reason = format!("{points} are more than the {MAX_POINTS} of one window: go on from a state instead");
             return Err(status::invalid_field("points", reason));
         }
-        let work = self.executor.run(points, deadline, move || window(&request));
-        let done = tokio::time::timeout_at(deadline.into(), work).await;
-        done.unwrap_or(Err(ExecutorError::DeadlineExceeded)).map_err(|e| status::from_executor(&e))?.map(Response::new)
+        let answer = match request.judge.take() {
+            Some(Judge::ByModel(judge)) => {
+                let servable = selector::forecaster(&self.serving, judge.model.as_ref())?;
+                let attempt = Attempt::new(Servable::Forecast(Arc::clone(&servable)), started);
+                let question = by_model::Question::read(judge, request)?;
+                let asked = Instant::now();
+                let answer = self.execute(points, deadline, move || question.answer(&servable)).await?;
+                attempt.answered([asked - started, Duration::ZERO, asked.elapsed(), Duration::ZERO]);
+                answer
+            }
+            Some(Judge::Detector(from)) => {
+                self.execute(points, deadline, move || window(Some(&from), &request)).await?
+            }
+            None => self.execute(points, deadline, move || window(None, &request)).await?,
+        };
+        Ok(Response::new(answer))
     }
 
     type StreamAnomaliesStream = Answers<pb::StreamAnomaliesResponse>;
@@ -55,8 +95,10 @@ impl AnomalyService for Anomalies {
     }
 }
 
-fn window(request: &pb::DetectAnomaliesRequest) -> Result<pb::DetectAnomaliesResponse, Status> {
-    let from = request.judge.as_ref().map(|Judge::Detector(detector)| detector);
+fn window(
+    from: Option<&pb::StreamingDetector>,
+    request: &pb::DetectAnomaliesRequest,
+) -> Result<pb::DetectAnomaliesResponse, Status> {
     let mut detector = detector::open(from, "detector")?;
     let readings = detector::readings(&mut detector, &request.points, request.alerts_only);
     let alerts = readings.iter().filter(|reading| reading.alert).count();
@@ -64,5 +106,6 @@ fn window(request: &pb::DetectAnomaliesRequest) -> Result<pb::DetectAnomaliesRes
         readings,
         alerts: u32::try_from(alerts).unwrap_or(u32::MAX),
         state: request.return_state.then(|| detector::state(&detector)).transpose()?,
+        ..Default::default()
     })
 }

@@ -5,7 +5,7 @@
 //! executor, whose threads give way to the click-through rates.
 
 mod answer;
-mod question;
+pub(super) mod question;
 
 use std::{
     sync::Arc,
@@ -88,7 +88,7 @@ impl Forecasts {
         started: Instant,
         deadline: Instant,
     ) -> Result<pb::ForecastResponse, Status> {
-        let servable = self.servable(request.model.take().as_ref())?;
+        let servable = selector::forecaster(&self.serving, request.model.take().as_ref())?;
         let attempt = Attempt::new(Servable::Forecast(Arc::clone(&servable)), started);
         let key = Sha256::new().chain_update(servable.digest).chain_update(request.encode_to_vec()).finalize().into();
         let question = Arc::new(Question::read(request, &servable.model)?);
@@ -132,16 +132,6 @@ impl Forecasts {
             Ok(Arc::new(answer::message(forecast, &question)))
         };
         self.executor.run(rows, deadline, work).await.map_err(Failure::Executor)?.map_err(Failure::Question)
-    }
-
-    fn servable(&self, selector: Option<&pb::ModelSelector>) -> Result<Arc<ForecastServable>, Status> {
-        let service = match selector::resolve(&self.serving, selector)? {
-            Servable::Forecast(servable) => return Ok(servable),
-            Servable::Ctr(_) => "aibuyer.serving.v1.CtrService",
-            Servable::Plain(_) => "inference.GRPCInferenceService",
-        };
-        let name = selector.map_or("", |selector| &selector.name);
-        Err(status::invalid_field("model.name", format!("{name:?} is not a forecaster: call {service}")))
     }
 
     async fn batch_answer(

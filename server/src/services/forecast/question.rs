@@ -11,7 +11,7 @@ use crate::status;
 /// Quantiles of one request.
 const MOST_QUANTILES: usize = 100;
 /// Values of a simulation for each row.
-const MOST_SAMPLES: u32 = 100_000;
+pub(in crate::services) const MOST_SAMPLES: u32 = 100_000;
 
 /// What is asked of a model.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Question {
         };
         let mut frame = Frame::new(dates(request.rows, model)?);
         for (place, column) in request.columns.into_iter().enumerate() {
-            let (name, column) = read_column(place, column)?;
+            let (name, column) = read_column("columns", place, column)?;
             frame = frame.with(name, column);
         }
         Ok(Self { frame, options, ordered })
@@ -101,12 +101,17 @@ fn dates(rows: Option<Rows>, model: &Prophet) -> Result<Vec<Timestamp>, Status> 
     }
 }
 
-fn read_column(place: usize, column: pb::Column) -> Result<(String, Column), Status> {
+/// A column of the field `path`.
+pub(in crate::services) fn read_column(
+    path: &str,
+    place: usize,
+    column: pb::Column,
+) -> Result<(String, Column), Status> {
     let pb::Column { name, values, missing } = column;
     if name.is_empty() {
-        return Err(status::invalid_field(&format!("columns[{place}].name"), "is empty; name the column"));
+        return Err(status::invalid_field(&format!("{path}[{place}].name"), "is empty; name the column"));
     }
-    let fail = |reason: &str| Err(status::invalid_field(&format!("columns[{name:?}]"), reason));
+    let fail = |reason: &str| Err(status::invalid_field(&format!("{path}[{name:?}]"), reason));
     if let Some(row) = missing.first() {
         return fail(&format!("row {row} has no value: a forecast needs one for every row"));
     }
