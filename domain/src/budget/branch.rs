@@ -100,7 +100,7 @@ impl Search<'_> {
     fn visit(&mut self, ranges: Vec<Range>, near: Option<f64>) {
         let Some(mut relaxed) = self.relax(&ranges, near) else { return };
         self.offer(&relaxed);
-        if let Some(split) = relaxed.split {
+        if let Some(split) = relaxed.split.filter(|_| !self.is_closed(relaxed.upper)) {
             self.round(&ranges, &relaxed, split);
         }
         match relaxed.split {

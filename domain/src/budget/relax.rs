@@ -62,11 +62,56 @@ pub(super) struct Split {
 struct Face<'a> {
     item: &'a Item,
     range: Range,
-    /// Slopes at the ends of the range, where it is concave as a whole.
-    whole: Option<(f64, f64)>,
+    shape: Shape,
 }
 
-impl Face<'_> {
+/// What a response looks like in a range.
+enum Shape {
+    /// Concave as a whole.
+    Concave(Part),
+    /// Concave in parts only; the responses at the ends of the range.
+    Mixed { parts: Vec<Part>, at_lo: f64, at_hi: f64 },
+}
+
+/// A part in which the response is concave, with the slopes at its ends.
+struct Part {
+    range: Range,
+    first: f64,
+    last: f64,
+}
+
+impl Part {
+    fn new(response: &Response, range: Range) -> Self {
+        Self { range, first: response.slope(range.lo), last: response.slope(range.hi) }
+    }
+
+    /// The best spend within. `near` is a guess, or 0.
+    fn best(&self, response: &Response, price: f64, near: f64) -> f64 {
+        let Range { lo, hi } = self.range;
+        if self.last >= price {
+            hi
+        } else if self.first <= price {
+            lo
+        } else {
+            response.spend_at_slope(price, lo, hi, near)
+        }
+    }
+}
+
+impl<'a> Face<'a> {
+    fn new(item: &'a Item, range: Range) -> Self {
+        let response = &item.response;
+        let whole = item.parts.iter().any(|(from, to)| *from <= range.lo && range.hi <= *to);
+        let shape = if whole {
+            Shape::Concave(Part::new(response, range))
+        } else {
+            let inside = item.parts.iter().map(|(from, to)| Range { lo: from.max(range.lo), hi: to.min(range.hi) });
+            let parts = inside.filter(|part| part.lo < part.hi).map(|part| Part::new(response, part)).collect();
+            Shape::Mixed { parts, at_lo: response.value(range.lo), at_hi: response.value(range.hi) }
+        };
+        Self { item, range, shape }
+    }
+
     /// The spend that maximises `f(x) - price x`; at price 0 the greatest. `near` is a guess, or 0.
     fn best(&self, price: f64, near: f64) -> f64 {
         let Range { lo, hi } = self.range;
@@ -74,36 +119,22 @@ impl Face<'_> {
             return hi;
         }
         let response = &self.item.response;
-        if let Some((first, last)) = self.whole {
-            return stationary(response, price, (lo, first), (hi, last), near);
-        }
-        let gain = |x: f64| response.value(x) - price * x;
-        let (mut best, mut most) = (lo, gain(lo));
-        let mut offer = |x: f64| {
-            let g = gain(x);
-            if g > most {
-                (best, most) = (x, g);
+        match &self.shape {
+            Shape::Concave(part) => part.best(response, price, near),
+            Shape::Mixed { parts, at_lo, at_hi } => {
+                let (mut best, mut most) = (lo, at_lo - price * lo);
+                for part in parts {
+                    // A guess from another part would lead astray.
+                    let near = if part.range.lo < near && near < part.range.hi { near } else { 0.0 };
+                    let x = part.best(response, price, near);
+                    let gain = response.value(x) - price * x;
+                    if gain > most {
+                        (best, most) = (x, gain);
+                    }
+                }
+                if at_hi - price * hi > most { hi } else { best }
             }
-        };
-        for (from, to) in &self.item.parts {
-            let (from, to) = (from.max(lo), to.min(hi));
-            if from < to {
-                offer(stationary(response, price, (from, response.slope(from)), (to, response.slope(to)), 0.0));
-            }
         }
-        offer(hi);
-        best
-    }
-}
-
-/// The best spend on a concave part, given as its ends with their slopes.
-fn stationary(response: &Response, price: f64, (lo, first): (f64, f64), (hi, last): (f64, f64), near: f64) -> f64 {
-    if last >= price {
-        hi
-    } else if first <= price {
-        lo
-    } else {
-        response.spend_at_slope(price, lo, hi, near)
     }
 }
 
@@ -179,11 +210,7 @@ const PRICES: (f64, f64) = (1e-290, 1e290);
 /// Solves the relaxed problem on `ranges`; `None` where their lower ends exceed `budget`. A known price of a
 /// neighbouring problem, `near`, saves time.
 pub(super) fn relax(items: &[Item], ranges: &[Range], budget: f64, near: Option<f64>) -> Option<Relaxed> {
-    let faces = items.iter().zip(ranges).map(|(item, &range)| {
-        let whole = item.parts.iter().any(|(from, to)| *from <= range.lo && range.hi <= *to);
-        let slopes = whole.then(|| (item.response.slope(range.lo), item.response.slope(range.hi)));
-        Face { item, range, whole: slopes }
-    });
+    let faces = items.iter().zip(ranges).map(|(item, &range)| Face::new(item, range));
     let mut market = Market { faces: faces.collect(), evaluations: 0 };
     let (most, least) = (market.at(0.0), market.least());
     if least.total > budget * (1.0 + 1e-12) {
@@ -267,7 +294,8 @@ fn fill(faces: &[Face<'_>], cheap: &[f64], dear: Vec<f64>, rest: f64) -> (Vec<f6
     let (mut spends, mut rest) = (dear, rest.max(0.0));
     let jumps = |i: usize, low: f64, high: f64| {
         let face = &faces[i];
-        face.whole.is_none() && !face.item.parts.iter().any(|(from, to)| *from <= low && high <= *to)
+        matches!(face.shape, Shape::Mixed { .. })
+            && !face.item.parts.iter().any(|(from, to)| *from <= low && high <= *to)
     };
     let mut smooth = 0.0;
     let mut waiting = None;
