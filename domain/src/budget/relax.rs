@@ -136,6 +136,20 @@ impl<'a> Face<'a> {
             }
         }
     }
+
+    /// The best spend at a price between those at which `low` and `high` are best. Spends only fall as the price rises, so
+    /// it lies between them; `near` is a guess.
+    fn best_between(&self, price: f64, low: f64, high: f64, near: f64) -> f64 {
+        if low >= high {
+            return low;
+        }
+        if let Shape::Mixed { parts, .. } = &self.shape
+            && let Some(part) = parts.iter().find(|part| part.range.lo <= low && high <= part.range.hi)
+        {
+            return part.best(&self.item.response, price, near);
+        }
+        self.best(price, near)
+    }
 }
 
 /// The items' best spends at one price.
@@ -165,7 +179,7 @@ impl Market<'_> {
         let way = (dear.price / price).ln() / (dear.price / cheap.price).ln();
         let ends = cheap.spends.iter().zip(&dear.spends);
         let spends: Vec<f64> =
-            self.faces.iter().zip(ends).map(|(f, (c, d))| f.best(price, d + way * (c - d))).collect();
+            self.faces.iter().zip(ends).map(|(f, (c, d))| f.best_between(price, *d, *c, d + way * (c - d))).collect();
         let total = spends.iter().sum();
         Offer { price, spends, total }
     }
