@@ -72,6 +72,10 @@ bench: onnxruntime .venv/ready ## Figures beside ONNX Runtime in process and bar
 	@[ -e .cache/models/ctr-criteo-shape/1 ] || PYTHONPATH=examples/train_ctr .venv/bin/python loadtest/make_model.py .cache/models
 	@loadtest/bench.sh
 
+.PHONY: bench-forecasts
+bench-forecasts: onnxruntime ## Forecasts and budgets through gRPC, and click-through rates beside them (about 3 minutes)
+	@cargo bench --package aibuyer-server --bench forecasts
+
 .PHONY: ghz
 ghz: onnxruntime ## Load the server with ghz: SCENARIO=smoke, or all; ADDRESS=host:port for a running one (needs Go)
 	@[ -n "$(ADDRESS)" ] || cargo build --release --package aibuyer-server --package aibuyer-loadtest

@@ -11,10 +11,16 @@
 mod echo;
 #[path = "limits/load.rs"]
 mod load;
+#[path = "limits/process.rs"]
+mod process;
 #[path = "limits/requests.rs"]
 mod requests;
 #[path = "limits/results.rs"]
 mod results;
+#[path = "limits/rounds.rs"]
+mod rounds;
+#[path = "limits/rows.rs"]
+mod rows;
 
 use std::{
     path::{Path, PathBuf},
@@ -30,7 +36,8 @@ use aibuyer_loader::{
 };
 
 use aibuyer_loadtest::requests::Form;
-use load::{Process, Round};
+use load::Round;
+use process::Process;
 use requests::Scenario;
 use results::{Results, Row};
 
@@ -87,7 +94,7 @@ impl Ceiling {
         let Prepared::Graph(warmed) = prepared else { panic!("not an ONNX model") };
         let Kind::Ctr(ctr) = &warmed.verified.kind else { panic!("not a CTR model") };
         let places = Places::new(&warmed.signature);
-        let rows = requests::random_rows(&ctr.spec.id_bounds(), ctr.spec.columns(), batch, CEILING_BATCHES);
+        let rows = rows::random(&ctr.spec.id_bounds(), ctr.spec.columns(), batch, CEILING_BATCHES);
         let inputs: Arc<Vec<_>> = Arc::new(rows.into_iter().map(|rows| places.tensors(rows)).collect());
         let barrier = Arc::new(Barrier::new(LANES));
         let threads: Vec<_> = warmed
@@ -127,7 +134,7 @@ fn main() {
     let library = library.canonicalize().unwrap();
     let ceiling = Ceiling { runtime: OnnxRuntime::start(&library).unwrap() };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let echo = Process::echo("127.0.0.1:18511");
+    let echo = echo::start("127.0.0.1:18511");
 
     let only: Vec<&String> = arguments.iter().skip(1).filter(|a| !a.starts_with('-')).collect();
     let chosen = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(*part));
@@ -136,7 +143,7 @@ fn main() {
         eprintln!("{} of {}: {scenario} ...", n + 1, SCENARIOS.len());
         let (folder, pool) = (folder(scenario.model), scenario.pool(&folder(scenario.model)));
         let root = folder.parent().and_then(Path::parent).unwrap();
-        let server = Process::server(&library, root, "127.0.0.1:18510", LANES);
+        let server = Process::server(&library, root, "127.0.0.1:18510", &[&format!("batching.lanes={LANES}")]);
         load::until_served(&tokio, &server, scenario, &pool);
         let mut row = Row::new(scenario);
         for _ in 0..ROUNDS {

@@ -1,10 +1,24 @@
 //! A tonic server that answers without thinking: what gRPC itself costs.
 
+use std::{process::Command, thread, time::Duration};
+
 use aibuyer_proto::serving::v1::{
     self as pb,
     ctr_service_server::{CtrService, CtrServiceServer},
 };
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::process::Process;
+
+/// Starts it: this program, with other arguments.
+pub(crate) fn start(address: &str) -> Process {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let process = Process::start(command.args(["--echo", address]), address);
+    while std::net::TcpStream::connect(address).is_err() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    process
+}
 
 struct Echo;
 

@@ -1,72 +1,19 @@
 //! A closed loop of callers against a process of its own.
 
-use std::{
-    path::Path,
-    process::{Child, Command},
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use aibuyer_loadtest::{
     client::{ConnectError, Target},
     load::Load,
-    process::Usage,
     requests::Pool,
     tally::Shared,
 };
 use tokio::runtime::Runtime;
 
-use crate::requests::Scenario;
+use crate::{process::Process, requests::Scenario};
 
 /// At most; more callers share them.
 const CONNECTIONS: usize = 16;
-
-/// A server under load. Killed when dropped.
-pub(crate) struct Process {
-    child: Child,
-    address: String,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Process {
-    /// The engine on the models in `root`.
-    pub(crate) fn server(library: &Path, root: &Path, address: &str, lanes: usize) -> Self {
-        let set = [
-            format!("server.grpc_listen={address}"),
-            format!("registry.path={}", root.display()),
-            format!("batching.lanes={lanes}"),
-            "server.http_listen=127.0.0.1:0".to_owned(),
-            "log.level=error".to_owned(),
-        ];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aibuyer-server"));
-        command.arg("serve").env("ORT_DYLIB_PATH", library);
-        for set in set {
-            command.arg("--set").arg(set);
-        }
-        Self { child: command.spawn().unwrap(), address: address.to_owned() }
-    }
-
-    /// A bare tonic server.
-    pub(crate) fn echo(address: &str) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap()).args(["--echo", address]).spawn().unwrap();
-        let process = Self { child, address: address.to_owned() };
-        while std::net::TcpStream::connect(address).is_err() {
-            thread::sleep(Duration::from_millis(20));
-        }
-        process
-    }
-
-    /// Memory in use.
-    pub(crate) fn resident_mb(&self) -> f64 {
-        Usage::of(self.child.id()).map_or(f64::NAN, |u| u.resident as f64 / 1e6)
-    }
-}
 
 /// What a round measured. Times in microseconds.
 pub(crate) struct Round {
@@ -78,7 +25,7 @@ pub(crate) struct Round {
 
 fn load(tokio: &Runtime, process: &Process, scenario: Scenario, pool: Pool) -> Result<Load, ConnectError> {
     let target = Target { address: process.address.clone(), path: pool.method.clone(), deadline: None };
-    tokio.block_on(Load::open(&target, scenario.callers.min(CONNECTIONS), pool, Some(process.child.id())))
+    tokio.block_on(Load::open(&target, scenario.callers.min(CONNECTIONS), pool, Some(process.id())))
 }
 
 /// Waits until the scenario's model answers.

@@ -132,6 +132,25 @@ async fn columns_reach_the_model_in_the_order_of_the_dates() {
 }
 
 #[tokio::test]
+async fn components_of_a_model_with_draws_have_quantiles() {
+    let models = Models::empty();
+    for name in ["draws", "daily"] {
+        add(&models, name);
+    }
+    let server = ready(models.path(), &[]).await;
+    let asked = pb::ForecastRequest { include_components: true, quantiles: vec![0.1, 0.9], ..request("draws") };
+    let answer = ask(&server, asked).await.unwrap();
+    let expected = json("draws", "expected.json");
+    let weekly = answer.components.iter().find(|component| component.name == "weekly").unwrap();
+    for (quantile, column) in weekly.quantiles.iter().zip(["weekly_lower", "weekly_upper"]) {
+        assert_close(&quantile.values, &expected["exact"][column]);
+    }
+    assert_eq!(weekly.quantiles.len(), 2);
+    let certain = ask(&server, pb::ForecastRequest { include_components: true, ..daily(3) }).await.unwrap();
+    assert!(certain.components.iter().all(|component| component.quantiles.is_empty()));
+}
+
+#[tokio::test]
 async fn a_wrong_request_names_the_field_and_the_cure() {
     let models = Models::demo();
     for name in ["daily", "effects"] {

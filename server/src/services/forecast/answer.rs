@@ -14,10 +14,14 @@ pub(super) fn message(forecast: Forecast, question: &Question) -> pb::ForecastRe
         Method::MonteCarlo { samples } => (pb::ForecastMethod::MonteCarlo, samples),
     };
     let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let components = forecast.components.into_iter().map(|component| pb::ForecastComponent {
-        name: component.name,
-        multiplicative: component.mode == Mode::Multiplicative,
-        values: component.values,
+    let components = forecast.components.into_iter().map(|component| {
+        let certain = component.quantiles.iter().all(|column| *column == component.values);
+        pb::ForecastComponent {
+            name: component.name,
+            multiplicative: component.mode == Mode::Multiplicative,
+            quantiles: if certain { Vec::new() } else { quantiles(probabilities, component.quantiles) },
+            values: component.values,
+        }
     });
     pb::ForecastResponse {
         model: None,
