@@ -65,6 +65,28 @@ impl Frequency {
         Ok(Self { count, unit })
     }
 
+    /// Whether both make the same steps, whatever they are called: `h` and `60min`.
+    #[must_use]
+    pub fn agrees(self, other: Self) -> bool {
+        match (self.unit, other.unit) {
+            (Unit::Fixed(one), Unit::Fixed(another)) => one * self.count == another * other.count,
+            _ => self == other,
+        }
+    }
+
+    /// Whether a date is one that the steps can lead to: any for `D` and shorter, a Sunday for `W`, the first of a
+    /// month for `MS`.
+    #[must_use]
+    pub fn falls_on(self, date: Timestamp) -> bool {
+        self.unit.roll_forward(date) == date
+    }
+
+    /// The date a step after one that the steps can lead to.
+    #[must_use]
+    pub fn next(self, date: Timestamp) -> Timestamp {
+        self.unit.step(date, self.count)
+    }
+
     /// `horizon` dates from `start` on; the first is `start` if it falls on the frequency, else the next that does.
     ///
     /// # Errors
@@ -211,6 +233,20 @@ mod tests {
         ] {
             assert_eq!(after(frequency, last), dates, "{frequency} after {last}");
         }
+    }
+
+    #[test]
+    fn steps_are_compared_by_what_they_do() {
+        let agree = |a: &str, b: &str| Frequency::parse(a).unwrap().agrees(Frequency::parse(b).unwrap());
+        for (a, b) in [("h", "60min"), ("D", "24h"), ("W", "W-SUN"), ("2MS", "2MS"), ("H", "h")] {
+            assert!(agree(a, b), "{a} {b}");
+        }
+        for (a, b) in [("h", "D"), ("W", "7D"), ("MS", "ME"), ("MS", "2MS"), ("W", "W-MON")] {
+            assert!(!agree(a, b), "{a} {b}");
+        }
+        let falls = |f: &str, date: &str| Frequency::parse(f).unwrap().falls_on(Timestamp::parse(date).unwrap());
+        assert!(falls("h", "2024-02-28T00:15:01") && falls("MS", "2024-03-01") && falls("W", "2024-03-03"));
+        assert!(!falls("MS", "2024-03-02") && !falls("W", "2024-03-04") && !falls("B", "2024-03-03"));
     }
 
     #[test]
