@@ -1,11 +1,15 @@
 //! `aibuyer.serving.v1.ForecastService`: one series a call, or many on one stream.
 //!
-//! A forecast is a function of the model's file and the request, so equal ones are computed once: a request that finds
-//! an equal one under way waits for its answer, and answers stay in memory for a while. They are computed by the
-//! executor, whose threads give way to the click-through rates.
+//! A Prophet model's forecast is a function of the model's file and the request, so equal ones are computed once: a
+//! request that finds an equal one under way waits for its answer, and answers stay in memory for a while. They are
+//! computed by the executor, whose threads give way to the click-through rates.
+//!
+//! An ONNX model's forecast is computed by the version's lanes, in batches with others ([`window`]). It is not kept: each
+//! new value of a series is another request, and to compare contexts takes about as long as a row of a batch.
 
 mod answer;
 mod question;
+mod window;
 
 use std::{
     sync::Arc,
@@ -14,7 +18,7 @@ use std::{
 
 use aibuyer_domain::forecast::FutureError;
 use aibuyer_loader::{
-    ForecastServable, Servable,
+    ForecastServable, Servable, WindowServable,
     executor::{Executor, ExecutorError},
     requests::Attempt,
     serving_map::Serving,
@@ -47,6 +51,12 @@ const IDLE: Duration = Duration::from_secs(600);
 enum Failure {
     Question(FutureError),
     Executor(ExecutorError),
+}
+
+/// What can forecast.
+enum Forecaster {
+    Prophet(Arc<ForecastServable>),
+    Window(Arc<WindowServable>),
 }
 
 /// Answers that were computed, by model file and request.
@@ -88,7 +98,10 @@ impl Forecasts {
         started: Instant,
         deadline: Instant,
     ) -> Result<pb::ForecastResponse, Status> {
-        let servable = self.servable(request.model.take().as_ref())?;
+        let servable = match self.servable(request.model.take().as_ref())? {
+            Forecaster::Prophet(servable) => servable,
+            Forecaster::Window(servable) => return window::answer(servable, request, started, deadline).await,
+        };
         let attempt = Attempt::new(Servable::Forecast(Arc::clone(&servable)), started);
         let key = Sha256::new().chain_update(servable.digest).chain_update(request.encode_to_vec()).finalize().into();
         let question = Arc::new(Question::read(request, &servable.model)?);
@@ -134,9 +147,10 @@ impl Forecasts {
         self.executor.run(rows, deadline, work).await.map_err(Failure::Executor)?.map_err(Failure::Question)
     }
 
-    fn servable(&self, selector: Option<&pb::ModelSelector>) -> Result<Arc<ForecastServable>, Status> {
+    fn servable(&self, selector: Option<&pb::ModelSelector>) -> Result<Forecaster, Status> {
         let service = match selector::resolve(&self.serving, selector)? {
-            Servable::Forecast(servable) => return Ok(servable),
+            Servable::Forecast(servable) => return Ok(Forecaster::Prophet(servable)),
+            Servable::Window(servable) => return Ok(Forecaster::Window(servable)),
             Servable::Ctr(_) => "aibuyer.serving.v1.CtrService",
             Servable::Plain(_) => "inference.GRPCInferenceService",
         };
