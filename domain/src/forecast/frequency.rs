@@ -156,7 +156,8 @@ fn weekday(day: i64) -> i64 {
 }
 
 fn at(day: i64, like: Timestamp) -> Timestamp {
-    Timestamp::from_micros(day * DAY + like.time_of_day())
+    // Far beyond the calendar dates stand still, and are refused there.
+    Timestamp::from_micros(day.saturating_mul(DAY).saturating_add(like.time_of_day()))
 }
 
 impl Unit {
@@ -247,6 +248,18 @@ mod tests {
         let falls = |f: &str, date: &str| Frequency::parse(f).unwrap().falls_on(Timestamp::parse(date).unwrap());
         assert!(falls("h", "2024-02-28T00:15:01") && falls("MS", "2024-03-01") && falls("W", "2024-03-03"));
         assert!(!falls("MS", "2024-03-02") && !falls("W", "2024-03-04") && !falls("B", "2024-03-03"));
+    }
+
+    #[test]
+    fn steps_beyond_the_calendar_are_refused() {
+        let end = Timestamp::from_micros(i64::MAX);
+        for name in ["D", "B", "W-TUE", "MS", "QE", "YS", "1000000YE", "1000000W", "1000000B"] {
+            let frequency = Frequency::parse(name).unwrap();
+            assert_eq!(frequency.dates_from(end, 2), Err(FrequencyError::Beyond(2)), "{name}");
+            let now = Timestamp::parse("2024-01-01").unwrap();
+            assert!(frequency.next(now) > now && frequency.next(end) <= end, "{name}");
+        }
+        assert_eq!(Frequency::parse("1000000YE").unwrap().dates_after(end, 2), Err(FrequencyError::Beyond(2)));
     }
 
     #[test]

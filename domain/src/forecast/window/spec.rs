@@ -3,16 +3,13 @@
 //! [`ForecastSpec::parse`] reads the file and checks all that can be checked without the model. An unknown key is an
 //! error: a misspelt `missing` that went unnoticed would let gaps pass for values.
 
-use std::{
-    collections::BTreeMap,
-    path::{Component, Path},
-};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use crate::{
     forecast::frequency::{Frequency, FrequencyError},
-    model::{Signature, TensorInfo},
+    model::{Signature, TensorInfo, digests},
 };
 
 /// Version of the contract that this engine reads.
@@ -215,21 +212,8 @@ impl ForecastSpec {
     }
 
     fn check_files(&self) -> Result<(), SpecError> {
-        for (file, digest) in &self.files_sha256 {
-            let at_file = format!("files_sha256[{file:?}]");
-            let plain = !file.is_empty() && Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
-            if !plain {
-                return Err(at(at_file, "is not a plain path inside the artifact"));
-            }
-            if digest.len() != 64 || !digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-                return Err(at(at_file, "is not a SHA-256 in lower-case hex"));
-            }
-        }
-        for file in [&self.model.file, &self.golden.file] {
-            if !self.files_sha256.contains_key(file) {
-                return Err(at("files_sha256", format!("lacks {file:?}")));
-            }
-        }
+        let required = [self.model.file.as_str(), self.golden.file.as_str()];
+        digests::check(&self.files_sha256, required).map_err(|(key, reason)| at(key, reason))?;
         let tolerance = self.golden.relative_tolerance;
         if !(tolerance.is_finite() && tolerance > 0.0) {
             return Err(at("golden.relative_tolerance", "must be finite and above 0"));
