@@ -1,4 +1,4 @@
-# Everything a person needs: `make run` serves the demo model, `make test` proves that it works.
+# Everything a person needs: `make run` serves the demo models, `make test` proves that it works.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 # The Upworthy exploratory packages, for `make train` and `make demo`; see examples/train_ctr/README.md.
 CSV ?=
+# Hourly series, for `make train-forecast`; see examples/train_forecast/README.md.
+SERIES ?=
 RUNTIME := $(shell [ "$$(uname -s)" = Darwin ] && echo libonnxruntime.1.31.1.dylib || echo libonnxruntime.so.1.31.1)
 export ORT_DYLIB_PATH ?= $(CURDIR)/.cache/onnxruntime/$(RUNTIME)
 export OPENBLAS_NUM_THREADS := 1
@@ -16,7 +18,7 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 .PHONY: run
-run: onnxruntime ## Serve the demo model and say what to try
+run: onnxruntime ## Serve the demo models and say what to try
 	@echo "Building the server (about 4 minutes the first time) ..."
 	@cargo build --release --package aibuyer-server
 	@scripts/run.sh
@@ -62,6 +64,12 @@ measure-promotions: onnxruntime .venv/ready .venv-mlflow/ready ## What promotion
 train: csv .venv/ready ## Train the demo model anew (CSV=... required)
 	@PYTHONPATH=examples/train_ctr .venv/bin/python -m train_ctr upworthy \
 	    --csv $(CSV) --out models/ctr-upworthy/1 --report out/train
+
+.PHONY: train-forecast
+train-forecast: .venv/ready ## Train the demo forecaster anew (SERIES=... required)
+	@[ -n "$(SERIES)" ] || { echo "make train-forecast needs SERIES=<folder data of the Numenta Anomaly Benchmark>; see examples/train_forecast/README.md"; exit 1; }
+	@PYTHONPATH=examples/train_ctr:examples/train_forecast .venv/bin/python -m train_forecast \
+	    --series $(SERIES) --out models/forecast-nab/1
 
 .PHONY: csv
 csv:

@@ -42,5 +42,7 @@ check '"ctrUpper"' -d "{\"model\": {\"name\": \"ctr-upworthy\"}, $candidates}" "
     aibuyer.serving.v1.CtrService/PredictCtr
 check '"named"' -d "{\"id\": 1, \"named\": {\"model\": {\"name\": \"ctr-upworthy\"}, $candidates}}" "$address" \
     aibuyer.serving.v1.CtrService/StreamPredictCtr
+check '"method": "FORECAST_METHOD_MODEL"' -d "$(<examples/requests/forecast.json)" "$address" \
+    aibuyer.serving.v1.ForecastService/Forecast
 check 'Code: NotFound' -d "{\"model\": {\"name\": \"no-such-model\"}, $candidates}" "$address" \
     aibuyer.serving.v1.CtrService/PredictCtr

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Serves the demo model in the foreground; prints what to try once it is ready.
+# Serves the demo models in the foreground; prints what to try once it is ready.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,7 +22,7 @@ for _ in $(seq 300); do
     if (ready) 2>/dev/null; then
         cat <<TEXT
 
-The demo model is served. Three things to try, from another terminal:
+The demo models are served. Four things to try, from another terminal:
 
   1. Predict, with the bundled client:
        target/release/aibuyer-server predict examples/requests/upworthy.json --address $grpc
@@ -32,7 +32,10 @@ The demo model is served. Three things to try, from another terminal:
        grpcurl -plaintext -d '{"model": {"name": "ctr-upworthy"}, "candidates": [{"name": "headline_chars", "int64s": {"values": [40, 90]}}]}' \\
            $grpc aibuyer.serving.v1.CtrService/PredictCtr
 
-  3. See what serves, in a browser:
+  3. Forecast the next day of an hourly series from its last three:
+       grpcurl -plaintext -d @ $grpc aibuyer.serving.v1.ForecastService/Forecast < examples/requests/forecast.json
+
+  4. See what serves, in a browser:
        http://$http/
 
 Ctrl-C stops it.

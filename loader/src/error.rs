@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aibuyer_domain::{
     ctr::{SpecError, VocabularyError, golden::GoldenError},
+    forecast::window,
     model::{FetchError, Version},
 };
 
@@ -29,11 +30,16 @@ pub enum LoadError {
     /// `feature_spec.json` contradicts the contract.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// `forecast_spec.json` contradicts the contract.
+    #[error(transparent)]
+    ForecastSpec(#[from] window::SpecError),
     /// A file whose content is not what the spec says.
     #[error(
-        "{file} has SHA-256 {actual}, feature_spec.json says {expected}: truncated, swapped or edited; export the model again"
+        "{file} has SHA-256 {actual}, {spec} says {expected}: truncated, swapped or edited; export the model again"
     )]
     Digest {
+        /// Name of the spec.
+        spec: &'static str,
         /// The file, inside the artifact.
         file: String,
         /// As the spec has it.
@@ -74,8 +80,13 @@ pub enum LoadError {
         source: RunError,
     },
     /// The model's inputs or outputs are not what the spec declares.
-    #[error("the model's signature differs from feature_spec.json: {0}; were the two exported together?")]
-    Signature(String),
+    #[error("the model's signature differs from {spec}: {reason}; were the two exported together?")]
+    Signature {
+        /// Name of the spec.
+        spec: &'static str,
+        /// What differs.
+        reason: String,
+    },
     /// The model's inputs or outputs are not what `MLmodel` declares.
     #[error("the model's signature differs from MLmodel: {0}; were the two logged together?")]
     Declared(String),
@@ -163,11 +174,12 @@ impl LoadError {
             Self::Read { .. } => "files",
             Self::MlModel(_) => "mlmodel",
             Self::Spec(_) => "feature_spec",
+            Self::ForecastSpec(_) => "forecast_spec",
             Self::Digest { .. } => "digest",
             Self::Content { .. } | Self::Vocabulary { .. } => "content",
             Self::Scan { .. } => "onnx_scan",
             Self::Open { .. } => "open",
-            Self::Signature(_) | Self::Declared(_) | Self::Unsupported(_) => "signature",
+            Self::Signature { .. } | Self::Declared(_) | Self::Unsupported(_) => "signature",
             Self::Golden { .. } | Self::Example { .. } => "golden",
             Self::WarmUp { .. } => "warm_up",
             Self::Incompatible { .. } => "compatibility",

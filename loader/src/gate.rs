@@ -4,6 +4,7 @@
 //! fast. What the version is by itself was checked before ([`stages`](crate::stages)).
 
 mod signature;
+mod window;
 
 use std::time::Duration;
 
@@ -56,8 +57,20 @@ fn compatible(candidate: &Servable, serving: &Servable) -> Result<(), String> {
             signature::tensors(&candidate.signature, &serving.signature)
         }
         (Servable::Forecast(candidate), Servable::Forecast(serving)) => columns(&candidate.model, &serving.model),
-        (Servable::Forecast(_), _) => Err("it is a forecaster, the serving version is not".into()),
-        (_, Servable::Forecast(_)) => Err("it is not a forecaster, as the serving version is".into()),
+        (Servable::Window(candidate), Servable::Window(serving)) => window::spec(&candidate.spec, &serving.spec),
+        (Servable::Forecast(_), Servable::Window(_)) => {
+            Err("it is a Prophet model, which takes no context, and callers send one".into())
+        }
+        (Servable::Window(_), Servable::Forecast(_)) => {
+            Err("it needs a context, the last values of the series, which callers of a Prophet model do not send"
+                .into())
+        }
+        (Servable::Forecast(_) | Servable::Window(_), _) => {
+            Err("it is a forecaster, the serving version is not".into())
+        }
+        (_, Servable::Forecast(_) | Servable::Window(_)) => {
+            Err("it is not a forecaster, as the serving version is".into())
+        }
         (Servable::Plain(_), Servable::Ctr(_)) => {
             Err("it has no feature_spec.json, so named features mean nothing to it".into())
         }

@@ -31,5 +31,7 @@ pub mod tensor;
 pub use error::LoadError;
 pub use manager::{Beginning, Change, Manager, ManagerOptions, Observer, Transition};
 pub use phase::{Failure, Phase};
-pub use servable::{Batched, CtrScores, CtrServable, ForecastServable, Loaded, PlainServable, Servable};
+pub use servable::{
+    Batched, CtrScores, CtrServable, ForecastServable, Loaded, PlainServable, Servable, WindowServable,
+};
 pub use serving_map::{ResolveError, ServingMap};

@@ -7,7 +7,7 @@ use std::{
 
 use aibuyer_domain::{
     ctr::{Assembler, Calibration, Encoder, FeatureSpec, Level, Rows},
-    forecast::Prophet,
+    forecast::{Prophet, window::ForecastSpec},
     model::{ServableId, Signature},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     error::LoadError,
     requests::Requests,
     stages::{Batching, Forecaster, Kind, Outputs, Places, Prepared, Warmed},
-    tensor::Tensor,
+    tensor::{Elements, Tensor},
 };
 
 /// A loaded model version, of any kind.
@@ -29,8 +29,10 @@ pub enum Servable {
     Ctr(Arc<CtrServable>),
     /// Any other ONNX model.
     Plain(Arc<PlainServable>),
-    /// Forecasts a time series.
+    /// Forecasts a time series from its dates: a Prophet model.
     Forecast(Arc<ForecastServable>),
+    /// Forecasts a time series from its last values: an ONNX model.
+    Window(Arc<WindowServable>),
 }
 
 /// What every loaded version has.
@@ -89,6 +91,7 @@ impl Servable {
         let batched = Batched { batcher, work };
         Ok(match verified.kind {
             Kind::Plain => Self::Plain(Arc::new(PlainServable { loaded, batched, batching })),
+            Kind::Window(files) => Self::Window(Arc::new(WindowServable { loaded, batched, spec: files.spec })),
             Kind::Ctr(files) => Self::Ctr(Arc::new(CtrServable {
                 loaded,
                 batched,
@@ -107,6 +110,7 @@ impl Servable {
         match self {
             Self::Ctr(ctr) => Some(&ctr.batched),
             Self::Plain(plain) => Some(&plain.batched),
+            Self::Window(window) => Some(&window.batched),
             Self::Forecast(_) => None,
         }
     }
@@ -117,6 +121,7 @@ impl Servable {
         match self {
             Self::Ctr(ctr) => ctr.batched.batcher.lanes(),
             Self::Plain(plain) => plain.batched.batcher.lanes(),
+            Self::Window(window) => window.batched.batcher.lanes(),
             Self::Forecast(forecast) => Arc::downgrade(&forecast.alive),
         }
     }
@@ -129,6 +134,7 @@ impl std::ops::Deref for Servable {
         match self {
             Self::Ctr(ctr) => &ctr.loaded,
             Self::Plain(plain) => &plain.loaded,
+            Self::Window(window) => &window.loaded,
             Self::Forecast(forecast) => &forecast.loaded,
         }
     }
@@ -230,7 +236,52 @@ impl PlainServable {
     }
 }
 
-/// A forecaster version. It is evaluated by whoever asks, on a thread of theirs: there is no session.
+/// A forecaster version that is an ONNX model: windows of values in, quantiles out.
+#[derive(Debug)]
+pub struct WindowServable {
+    loaded: Loaded,
+    batched: Batched,
+    /// The checked spec.
+    pub spec: ForecastSpec,
+}
+
+impl std::ops::Deref for WindowServable {
+    type Target = Loaded;
+
+    fn deref(&self) -> &Loaded {
+        &self.loaded
+    }
+}
+
+impl WindowServable {
+    /// Queue and lanes.
+    #[must_use]
+    pub fn batcher(&self) -> &Batcher {
+        &self.batched.batcher
+    }
+
+    /// Runs one series' window through the model: its quantiles by step, as the model gives them. See
+    /// [`Batcher::score`].
+    ///
+    /// # Errors
+    /// [`ScoreError`] says whether a retry makes sense.
+    pub async fn score(
+        &self,
+        window: Vec<f32>,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Scores<Vec<f32>>, ScoreError> {
+        let inputs = vec![Tensor::matrix(1, Elements::F32(window))];
+        let request = Request { inputs, rows: 1, priority: Priority::Normal, deadline };
+        let Scores { outputs, queue, compute, batch_rows } = self.batched.batcher.score(request, now).await?;
+        match outputs.into_iter().next().map(|tensor| tensor.elements) {
+            Some(Elements::F32(outputs)) => Ok(Scores { outputs, queue, compute, batch_rows }),
+            other => Err(ScoreError::Failed(format!("no float32 came out, but {other:?}"))),
+        }
+    }
+}
+
+/// A Prophet model version. It is evaluated by whoever asks, on a thread of theirs: there is no session.
 #[derive(Debug)]
 pub struct ForecastServable {
     loaded: Loaded,

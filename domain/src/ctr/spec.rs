@@ -5,14 +5,11 @@
 //! tensors exactly. An unknown key is an error: a misspelt `normalize` that went unnoticed would skew every
 //! prediction.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Component, Path},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::model::{Signature, TensorInfo};
+use crate::model::{Signature, TensorInfo, digests};
 
 use super::{
     field::{FieldSpec, Occupied},
@@ -340,21 +337,7 @@ impl FeatureSpec {
     }
 
     fn check_files(&self) -> Result<(), SpecError> {
-        for (file, digest) in &self.files_sha256 {
-            let at = format!("files_sha256[{file:?}]");
-            let plain = !file.is_empty() && Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
-            if !plain {
-                return Err(SpecError::at(at, "is not a plain path inside the artifact"));
-            }
-            if digest.len() != 64 || !digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-                return Err(SpecError::at(at, "is not a SHA-256 in lower-case hex"));
-            }
-        }
-        for file in self.required_files() {
-            if !self.files_sha256.contains_key(file) {
-                return Err(SpecError::at("files_sha256", format!("lacks {file:?}")));
-            }
-        }
+        digests::check(&self.files_sha256, self.required_files()).map_err(|(at, reason)| SpecError::at(at, reason))?;
         let tolerances = [self.golden.logit_abs_tol, self.golden.variance_rel_tol];
         if !tolerances.iter().all(|t| t.is_finite() && *t > 0.0) {
             return Err(SpecError::at("golden", "tolerances must be finite and above 0"));

@@ -65,6 +65,28 @@ impl Frequency {
         Ok(Self { count, unit })
     }
 
+    /// Whether both make the same steps, whatever they are called: `h` and `60min`.
+    #[must_use]
+    pub fn agrees(self, other: Self) -> bool {
+        match (self.unit, other.unit) {
+            (Unit::Fixed(one), Unit::Fixed(another)) => one * self.count == another * other.count,
+            _ => self == other,
+        }
+    }
+
+    /// Whether a date is one that the steps can lead to: any for `D` and shorter, a Sunday for `W`, the first of a
+    /// month for `MS`.
+    #[must_use]
+    pub fn falls_on(self, date: Timestamp) -> bool {
+        self.unit.roll_forward(date) == date
+    }
+
+    /// The date a step after one that the steps can lead to.
+    #[must_use]
+    pub fn next(self, date: Timestamp) -> Timestamp {
+        self.unit.step(date, self.count)
+    }
+
     /// `horizon` dates from `start` on; the first is `start` if it falls on the frequency, else the next that does.
     ///
     /// # Errors
@@ -134,7 +156,8 @@ fn weekday(day: i64) -> i64 {
 }
 
 fn at(day: i64, like: Timestamp) -> Timestamp {
-    Timestamp::from_micros(day * DAY + like.time_of_day())
+    // Far beyond the calendar dates stand still, and are refused there.
+    Timestamp::from_micros(day.saturating_mul(DAY).saturating_add(like.time_of_day()))
 }
 
 impl Unit {
@@ -211,6 +234,32 @@ mod tests {
         ] {
             assert_eq!(after(frequency, last), dates, "{frequency} after {last}");
         }
+    }
+
+    #[test]
+    fn steps_are_compared_by_what_they_do() {
+        let agree = |a: &str, b: &str| Frequency::parse(a).unwrap().agrees(Frequency::parse(b).unwrap());
+        for (a, b) in [("h", "60min"), ("D", "24h"), ("W", "W-SUN"), ("2MS", "2MS"), ("H", "h")] {
+            assert!(agree(a, b), "{a} {b}");
+        }
+        for (a, b) in [("h", "D"), ("W", "7D"), ("MS", "ME"), ("MS", "2MS"), ("W", "W-MON")] {
+            assert!(!agree(a, b), "{a} {b}");
+        }
+        let falls = |f: &str, date: &str| Frequency::parse(f).unwrap().falls_on(Timestamp::parse(date).unwrap());
+        assert!(falls("h", "2024-02-28T00:15:01") && falls("MS", "2024-03-01") && falls("W", "2024-03-03"));
+        assert!(!falls("MS", "2024-03-02") && !falls("W", "2024-03-04") && !falls("B", "2024-03-03"));
+    }
+
+    #[test]
+    fn steps_beyond_the_calendar_are_refused() {
+        let end = Timestamp::from_micros(i64::MAX);
+        for name in ["D", "B", "W-TUE", "MS", "QE", "YS", "1000000YE", "1000000W", "1000000B"] {
+            let frequency = Frequency::parse(name).unwrap();
+            assert_eq!(frequency.dates_from(end, 2), Err(FrequencyError::Beyond(2)), "{name}");
+            let now = Timestamp::parse("2024-01-01").unwrap();
+            assert!(frequency.next(now) > now && frequency.next(end) <= end, "{name}");
+        }
+        assert_eq!(Frequency::parse("1000000YE").unwrap().dates_after(end, 2), Err(FrequencyError::Beyond(2)));
     }
 
     #[test]

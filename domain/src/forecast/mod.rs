@@ -1,4 +1,5 @@
-//! Forecasts of Prophet models without Python (Taylor & Letham 2018, "Forecasting at scale").
+//! Forecasts of Prophet models without Python (Taylor & Letham 2018, "Forecasting at scale"); and, in [`window`], what
+//! forecasters that are ONNX models promise and are asked.
 //!
 //! Data takes this way: the text of a model file becomes `raw` types that know Prophet's JSON, those become a
 //! checked, immutable [`Prophet`], and that answers for a [`Frame`] of dates and columns. There is no unfitted model
@@ -20,6 +21,7 @@ mod season;
 mod simulate;
 mod time;
 mod trend;
+pub mod window;
 
 pub use design::Mode;
 pub use error::{FutureError, ModelError, Role};

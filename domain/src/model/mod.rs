@@ -2,6 +2,7 @@
 //! that a registry hands to the loader. Files, sessions and phases live elsewhere.
 
 mod desired;
+pub(crate) mod digests;
 mod name;
 mod signature;
 

@@ -42,7 +42,7 @@ fn model() -> Box<CtrFiles> {
     match Fetched::local(id, folder).verify().unwrap() {
         Checked::Graph(verified) => match verified.kind {
             Kind::Ctr(files) => files,
-            Kind::Plain => panic!("the demo model is a CTR model"),
+            Kind::Window(_) | Kind::Plain => panic!("the demo model is a CTR model"),
         },
         Checked::Forecast(_) => panic!("the demo model is a CTR model"),
     }

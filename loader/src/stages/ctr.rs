@@ -1,12 +1,9 @@
 //! Verifying and warming a CTR model: its contract, its hashes, its worked examples.
 
-use std::collections::BTreeMap;
-
 use aibuyer_domain::{
     ctr::{Calibration, Encoder, FeatureSpec, Rows, Vocabulary, golden},
     model::Signature,
 };
-use sha2::{Digest, Sha256};
 
 use super::{
     files::{Files, MlModel, text},
@@ -106,16 +103,8 @@ impl CtrFiles {
     /// model file's name, and the model, as well.
     pub(super) fn verify(files: &mut Files, mlmodel: &MlModel) -> Result<(Self, String, ModelFiles), LoadError> {
         let spec = FeatureSpec::parse(&files.read(FEATURE_SPEC)?)?;
-        check_mlmodel(mlmodel, &spec)?;
-        let mut contents = BTreeMap::new();
-        for (file, expected) in &spec.files_sha256 {
-            let content = files.read(file)?;
-            let actual: String = Sha256::digest(&content).iter().map(|b| format!("{b:02x}")).collect();
-            if actual != *expected {
-                return Err(LoadError::Digest { file: file.clone(), expected: expected.clone(), actual });
-            }
-            contents.insert(file.as_str(), content);
-        }
+        mlmodel.check(FEATURE_SPEC, &spec.model.file, spec.contract_version)?;
+        let mut contents = files.hashed(FEATURE_SPEC, &spec.files_sha256)?;
         // `FeatureSpec::parse` made sure that every file it refers to is among the hashed ones.
         let mut take = |file: &str| contents.remove(file).unwrap_or_default();
         let graph = take(&spec.model.file);
@@ -210,23 +199,6 @@ impl CtrFiles {
     #[must_use]
     pub fn golden_examples(&self) -> usize {
         self.examples.len()
-    }
-}
-
-/// Checks what MLflow says about the model against the spec.
-fn check_mlmodel(mlmodel: &MlModel, spec: &FeatureSpec) -> Result<(), LoadError> {
-    let fail = |reason: String| Err(LoadError::MlModel(reason));
-    match &mlmodel.data {
-        Some(data) if *data != spec.model.file => {
-            return fail(format!("flavors.onnx.data is {data:?}, feature_spec.json has {:?}", spec.model.file));
-        }
-        _ => {}
-    }
-    let expected = spec.contract_version.to_string();
-    match &mlmodel.contract {
-        Some(found) if *found == expected => Ok(()),
-        Some(found) => fail(format!("metadata.aibuyer_contract is {found:?}, must be {expected:?}")),
-        None => fail(format!("has no metadata.aibuyer_contract: set it to {expected:?} when logging the model")),
     }
 }
 

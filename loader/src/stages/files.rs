@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::declared::Declared;
 use crate::error::LoadError;
@@ -53,6 +54,24 @@ impl Files {
         if file.is_file() { Ok(()) } else { Err("it is not a file".to_owned()) }
     }
 
+    /// Reads every file that a spec has the hash of, and checks it.
+    pub(super) fn hashed(
+        &mut self,
+        spec: &'static str,
+        digests: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, Vec<u8>>, LoadError> {
+        let mut contents = BTreeMap::new();
+        for (file, expected) in digests {
+            let content = self.read(file)?;
+            let actual: String = Sha256::digest(&content).iter().map(|b| format!("{b:02x}")).collect();
+            if actual != *expected {
+                return Err(LoadError::Digest { spec, file: file.clone(), expected: expected.clone(), actual });
+            }
+            contents.insert(file.clone(), content);
+        }
+        Ok(contents)
+    }
+
     pub(super) fn read(&mut self, file: &str) -> Result<Vec<u8>, LoadError> {
         let content = fs::read(self.folder.join(file));
         let content = content.map_err(|source| LoadError::Read { file: file.to_owned(), source })?;
@@ -83,13 +102,30 @@ pub(super) struct MlModel {
     pub(super) flavor: Flavor,
     /// The model file.
     pub(super) data: Option<String>,
-    /// Version of the CTR contract.
+    /// Version of the contract.
     pub(super) contract: Option<String>,
     /// Tensors as MLflow knows them.
     pub(super) declared: Declared,
 }
 
 impl MlModel {
+    /// Checks it against a model's spec, which names the model's file and the version of the contract.
+    pub(super) fn check(&self, spec: &str, file: &str, contract_version: u32) -> Result<(), LoadError> {
+        let fail = |reason: String| Err(LoadError::MlModel(reason));
+        match &self.data {
+            Some(data) if data != file => {
+                return fail(format!("flavors.onnx.data is {data:?}, {spec} has {file:?}"));
+            }
+            _ => {}
+        }
+        let expected = contract_version.to_string();
+        match &self.contract {
+            Some(found) if *found == expected => Ok(()),
+            Some(found) => fail(format!("metadata.aibuyer_contract is {found:?}, must be {expected:?}")),
+            None => fail(format!("has no metadata.aibuyer_contract: set it to {expected:?} when logging the model")),
+        }
+    }
+
     pub(super) fn parse(content: Vec<u8>) -> Result<Self, LoadError> {
         #[derive(Deserialize)]
         struct Yaml {

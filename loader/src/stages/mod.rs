@@ -2,9 +2,9 @@
 //! [`Located`] → [`Fetched`] → [`Verified`] → [`Opened`] → [`Warmed`].
 //!
 //! Each step takes the one before by value, so an unverified file cannot be opened and a cold session cannot
-//! serve. File contents are read once: what was hashed is what is opened. There are three kinds of models: CTR
-//! models, under a contract (`ctr`), plain ONNX ones (`plain`), and forecasters (`forecast`), which have no session and
-//! are ready once they are verified.
+//! serve. File contents are read once: what was hashed is what is opened. There are four kinds of models: CTR
+//! models (`ctr`) and forecasters (`window`) that are ONNX models under a contract, plain ONNX ones (`plain`), and
+//! Prophet's (`forecast`), which have no session and are ready once they are verified.
 
 mod ctr;
 mod declared;
@@ -12,6 +12,7 @@ mod example;
 mod files;
 mod forecast;
 mod plain;
+mod window;
 
 use std::{
     path::PathBuf,
@@ -35,6 +36,7 @@ use example::Example;
 use files::{Files, Flavor, MLMODEL, MlModel, is_inside};
 pub use forecast::Forecaster;
 pub use plain::Batching;
+pub use window::WindowFiles;
 
 /// Name of a plain model's file where nothing says otherwise.
 const MODEL: &str = "model.onnx";
@@ -94,6 +96,8 @@ pub struct Verified {
 pub enum Kind {
     /// Predicts click-through rates, under the contract.
     Ctr(Box<CtrFiles>),
+    /// Forecasts from the last values of a series, under the contract.
+    Window(Box<WindowFiles>),
     /// Any other ONNX model.
     Plain,
 }
@@ -143,14 +147,14 @@ impl Fetched {
     }
 
     /// Reads the files and checks them. A CTR model is one with a feature spec, or whose `MLmodel` names the
-    /// contract.
+    /// contract; a forecaster one with a forecast spec, or of Prophet's flavor.
     ///
     /// # Errors
     /// [`LoadError`] names the file and the check.
     pub fn verify(self) -> Result<Checked, LoadError> {
         let mut files = Files { folder: self.folder, bytes: 0 };
-        let has_spec = files.has(ctr::FEATURE_SPEC);
-        let mlmodel = match has_spec || files.of_mlflow() || !files.has(MODEL) {
+        let (has_spec, forecasts) = (files.has(ctr::FEATURE_SPEC), files.has(window::FORECAST_SPEC));
+        let mlmodel = match has_spec || forecasts || files.of_mlflow() || !files.has(MODEL) {
             true => Some(MlModel::parse(files.read(MLMODEL)?)?),
             false => None,
         };
@@ -160,6 +164,14 @@ impl Fetched {
         }
         let mut example = None;
         let (kind, file, model) = match &mlmodel {
+            Some(_) if has_spec && forecasts => {
+                let reason = "lies beside feature_spec.json: a model has one of the two".to_owned();
+                return Err(LoadError::Content { file: window::FORECAST_SPEC.to_owned(), reason });
+            }
+            Some(mlmodel) if forecasts => {
+                let (window, file, model) = WindowFiles::verify(&mut files, mlmodel)?;
+                (Kind::Window(Box::new(window)), file, model)
+            }
             Some(mlmodel) if has_spec || mlmodel.contract.is_some() => {
                 let (ctr, file, model) = CtrFiles::verify(&mut files, mlmodel)?;
                 (Kind::Ctr(Box::new(ctr)), file, model)
@@ -232,13 +244,16 @@ impl Verified {
         still(wanted)?;
         let sessions = opened.map_err(|source| LoadError::Open { file: self.file.clone(), source })?;
         for session in &sessions {
-            match &self.kind {
-                Kind::Ctr(ctr) => {
-                    let mismatch = ctr.spec.signature().mismatch(&session.signature());
-                    mismatch.map_or(Ok(()), |reason| Err(LoadError::Signature(reason)))?;
+            let promised = match &self.kind {
+                Kind::Ctr(ctr) => Some((ctr::FEATURE_SPEC, ctr.spec.signature())),
+                Kind::Window(window) => Some((window::FORECAST_SPEC, window.spec.signature())),
+                Kind::Plain => {
+                    plain::check(&session.signature())?;
+                    None
                 }
-                Kind::Plain => plain::check(&session.signature())?,
-            }
+            };
+            let mismatch = promised.and_then(|(spec, promised)| Some((spec, promised.mismatch(&session.signature())?)));
+            mismatch.map_or(Ok(()), |(spec, reason)| Err(LoadError::Signature { spec, reason }))?;
             let mismatch = self.declared.mismatch(&session.signature());
             mismatch.map_or(Ok(()), |reason| Err(LoadError::Declared(reason)))?;
         }
@@ -247,8 +262,8 @@ impl Verified {
 }
 
 impl Opened {
-    /// Runs every session: a CTR model on the ends of every field's row range and on the worked examples, alone
-    /// and as one batch; a plain model on the example that came with it, if one did; any model at every power of two up to `max_batch_rows`, which tells what runs cost.
+    /// Runs every session: a CTR model on the ends of every field's row range, and a forecaster on the fewest values it
+    /// takes; both on the worked examples, alone and as one batch; a plain model on the example that came with it, if one did; any model at every power of two up to `max_batch_rows`, which tells what runs cost.
     /// `wanted` is asked before each run.
     ///
     /// # Errors
@@ -263,19 +278,22 @@ impl Opened {
             None => None,
         };
         let batching = match &self.verified.kind {
-            Kind::Ctr(_) => Batching::Rows,
+            Kind::Ctr(_) | Kind::Window(_) => Batching::Rows,
             Kind::Plain => plain::batching(first.as_mut(), example.as_ref().map(|(_, inputs)| inputs.as_slice()))?,
         };
         let most = if batching == Batching::Rows { max_batch_rows } else { 1 };
         plain::check_room(&signature, most)?;
         let inputs = |rows: usize| match &self.verified.kind {
             Kind::Ctr(ctr) => Places::new(&signature).tensors(ctr.batch(rows)),
+            Kind::Window(window) => vec![window.batch(rows)],
             Kind::Plain => plain::zeros(&signature, rows),
         };
         let mut measured = Measured::default();
         for session in &mut self.sessions {
-            if let Kind::Ctr(ctr) = &self.verified.kind {
-                ctr.check(session.as_mut(), wanted)?;
+            match &self.verified.kind {
+                Kind::Ctr(ctr) => ctr.check(session.as_mut(), wanted)?,
+                Kind::Window(window) => window.check(session.as_mut(), wanted)?,
+                Kind::Plain => {}
             }
             if let Some((example, inputs)) = &example {
                 still(wanted)?;

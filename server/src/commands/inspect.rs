@@ -4,13 +4,14 @@ use std::{fmt::Write as _, path::Path};
 
 use aibuyer_domain::{
     ctr::{FieldSpec, Source},
+    forecast::window::Missing,
     model::{ServableId, TensorInfo, Version},
 };
 use aibuyer_loader::{
     LoadError,
     device::Placement,
     session::Runtime,
-    stages::{Batching, CtrFiles, Fetched, Forecaster, Kind, Prepared, Warmed},
+    stages::{Batching, CtrFiles, Fetched, Forecaster, Kind, Prepared, Warmed, WindowFiles},
 };
 
 use super::serve::AnyError;
@@ -85,6 +86,7 @@ fn describe(folder: &Path, warmed: &Warmed, placement: &Placement) -> String {
     let _ = writeln!(text, "  run time  µs by rows, {}", costs.join(", "));
     match &verified.kind {
         Kind::Ctr(ctr) => describe_ctr(&mut text, ctr),
+        Kind::Window(window) => describe_window(&mut text, window),
         Kind::Plain if warmed.batching == Batching::Rows => {
             text.push_str("  kind      plain ONNX; requests share batches\n");
         }
@@ -94,6 +96,21 @@ fn describe(folder: &Path, warmed: &Warmed, placement: &Placement) -> String {
         ),
     }
     text
+}
+
+fn describe_window(text: &mut String, window: &WindowFiles) {
+    let spec = &window.spec;
+    let missing = match spec.missing {
+        Missing::Reject {} => "none may be missing".to_owned(),
+        Missing::Nan { min_values } => format!("{min_values} must be there"),
+    };
+    let quantiles: Vec<String> = spec.quantiles.iter().map(ToString::to_string).collect();
+    let _ = writeln!(text, "  kind      forecaster, steps of {}", spec.frequency);
+    let _ = writeln!(text, "  context   {} values, of which {missing}", spec.context_length);
+    let _ = writeln!(text, "  horizon   {} steps", spec.horizon);
+    let _ = writeln!(text, "  quantiles {}", quantiles.join(", "));
+    let examples = window.golden_examples();
+    let _ = writeln!(text, "  golden    {examples} of {examples} examples reproduced, alone and as one batch");
 }
 
 fn describe_ctr(text: &mut String, ctr: &CtrFiles) {

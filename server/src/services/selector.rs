@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aibuyer_domain::model::{NameError, Pick, Version};
-use aibuyer_loader::{ForecastServable, Servable, serving_map::Serving};
+use aibuyer_loader::{ForecastServable, Servable, WindowServable, serving_map::Serving};
 use aibuyer_proto::serving::v1 as pb;
 use tonic::Status;
 
@@ -31,16 +31,20 @@ pub(crate) fn resolve(serving: &Serving, selector: Option<&pb::ModelSelector>) -
     map.resolve(&selector.name, &pick).map_err(|e| status::from_resolve(&e))
 }
 
+/// What can forecast.
+pub(crate) enum Forecaster {
+    Prophet(Arc<ForecastServable>),
+    Window(Arc<WindowServable>),
+}
+
 /// The forecaster that answers.
 ///
 /// # Errors
 /// As [`resolve`]; INVALID_ARGUMENT for a model that forecasts nothing.
-pub(crate) fn forecaster(
-    serving: &Serving,
-    selector: Option<&pb::ModelSelector>,
-) -> Result<Arc<ForecastServable>, Status> {
+pub(crate) fn forecaster(serving: &Serving, selector: Option<&pb::ModelSelector>) -> Result<Forecaster, Status> {
     let service = match resolve(serving, selector)? {
-        Servable::Forecast(servable) => return Ok(servable),
+        Servable::Forecast(servable) => return Ok(Forecaster::Prophet(servable)),
+        Servable::Window(servable) => return Ok(Forecaster::Window(servable)),
         Servable::Ctr(_) => "aibuyer.serving.v1.CtrService",
         Servable::Plain(_) => "inference.GRPCInferenceService",
     };

@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 
 use crate::{
     forecast::{add, ask, daily, request, selector},
+    forecast_onnx,
     harness::{MODEL, Models, Server, ready},
 };
 
@@ -128,12 +129,14 @@ async fn a_wrong_window_names_the_field_and_the_cure() {
     for name in ["daily", "effects"] {
         add(&models, name);
     }
+    forecast_onnx::add(&models, 1, |_| {});
     let server = ready(models.path(), &[]).await;
     let day = || points(&[1_684_368_000_000_000], &[Some(1.0)]);
     let timeless = vec![pb::SeriesPoint { unix_micros: None, value: Some(1.0) }];
     let wide = |width| pb::ModelJudge { interval_width: Some(width), ..by("daily") };
     let cases = [
         (judged(by(MODEL), day()), "is not a forecaster"),
+        (judged(by(forecast_onnx::NAME), day()), "by_model.model: gives a few quantiles"),
         (judged(pb::ModelJudge::default(), day()), "model.name: is required"),
         (judged(by("daily"), timeless), "points[0].unix_micros: is required where a model judges"),
         (judged(wide(1.0), day()), "by_model.interval_width: must be above 0 and below 1"),

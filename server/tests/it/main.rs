@@ -10,6 +10,7 @@ mod budget;
 mod connections;
 mod encoded;
 mod forecast;
+mod forecast_onnx;
 mod harness;
 mod health;
 mod house;

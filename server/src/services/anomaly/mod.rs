@@ -20,7 +20,7 @@ use aibuyer_proto::serving::v1::{self as pb, anomaly_service_server::AnomalyServ
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    selector,
+    selector::{self, Forecaster},
     streams::{Answers, Order, Streams},
 };
 use crate::{layers::deadline::deadline, status};
@@ -66,7 +66,10 @@ impl AnomalyService for Anomalies {
         }
         let answer = match request.judge.take() {
             Some(Judge::ByModel(judge)) => {
-                let servable = selector::forecaster(&self.serving, judge.model.as_ref())?;
+                let Forecaster::Prophet(servable) = selector::forecaster(&self.serving, judge.model.as_ref())? else {
+                    let reason = "gives a few quantiles, not the law that a p-value needs: name a Prophet model";
+                    return Err(status::invalid_field("by_model.model", reason));
+                };
                 let attempt = Attempt::new(Servable::Forecast(Arc::clone(&servable)), started);
                 let question = by_model::Question::read(judge, request)?;
                 let asked = Instant::now();

@@ -122,7 +122,7 @@ impl Ctr {
         let service = match selector::resolve(&self.serving, selector)? {
             Servable::Ctr(servable) => return Ok(servable),
             Servable::Plain(_) => "inference.GRPCInferenceService",
-            Servable::Forecast(_) => "aibuyer.serving.v1.ForecastService",
+            Servable::Forecast(_) | Servable::Window(_) => "aibuyer.serving.v1.ForecastService",
         };
         let name = selector.map_or("", |selector| &selector.name);
         Err(status::invalid_field("model.name", format!("{name:?} is not a CTR model: call {service}")))

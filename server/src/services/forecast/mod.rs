@@ -1,11 +1,15 @@
 //! `aibuyer.serving.v1.ForecastService`: one series a call, or many on one stream.
 //!
-//! A forecast is a function of the model's file and the request, so equal ones are computed once: a request that finds
-//! an equal one under way waits for its answer, and answers stay in memory for a while. They are computed by the
-//! executor, whose threads give way to the click-through rates.
+//! A Prophet model's forecast is a function of the model's file and the request, so equal ones are computed once: a
+//! request that finds an equal one under way waits for its answer, and answers stay in memory for a while. They are
+//! computed by the executor, whose threads give way to the click-through rates.
+//!
+//! An ONNX model's forecast is computed by the version's lanes, in batches with others ([`window`]). It is not kept: each
+//! new value of a series is another request, and a row of a batch takes microseconds.
 
 mod answer;
 pub(super) mod question;
+mod window;
 
 use std::{
     sync::Arc,
@@ -28,7 +32,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    selector,
+    selector::{self, Forecaster},
     streams::{Answer, Answers, Order, Streams},
 };
 use crate::{
@@ -88,7 +92,10 @@ impl Forecasts {
         started: Instant,
         deadline: Instant,
     ) -> Result<pb::ForecastResponse, Status> {
-        let servable = selector::forecaster(&self.serving, request.model.take().as_ref())?;
+        let servable = match selector::forecaster(&self.serving, request.model.take().as_ref())? {
+            Forecaster::Prophet(servable) => servable,
+            Forecaster::Window(servable) => return window::answer(servable, request, started, deadline).await,
+        };
         let attempt = Attempt::new(Servable::Forecast(Arc::clone(&servable)), started);
         let key = Sha256::new().chain_update(servable.digest).chain_update(request.encode_to_vec()).finalize().into();
         let question = Arc::new(Question::read(request, &servable.model)?);

@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::status;
 
 /// Quantiles of one request.
-const MOST_QUANTILES: usize = 100;
+pub(super) const MOST_QUANTILES: usize = 100;
 /// Values of a simulation for each row.
 pub(in crate::services) const MOST_SAMPLES: u32 = 100_000;
 
@@ -25,6 +25,10 @@ pub(super) struct Question {
 impl Question {
     /// Reads a request; what only the model can judge is left to it.
     pub(super) fn read(request: pb::ForecastRequest, model: &Prophet) -> Result<Self, Status> {
+        if request.context.is_some() {
+            let reason = "is for ONNX models: a Prophet model knows its series, so leave it out";
+            return Err(status::invalid_field("context", reason));
+        }
         let ordered = matches!(request.rows, Some(Rows::Dates(_)));
         let quantiles = quantiles(&request, model)?;
         if request.samples > MOST_SAMPLES {

@@ -124,7 +124,7 @@ fn priority(request: &pb::ModelInferRequest) -> Result<Priority, Status> {
 /// Whether requests to the model may share a run.
 pub(super) fn batching(servable: &Servable) -> Batching {
     match servable {
-        Servable::Ctr(_) => Batching::Rows,
+        Servable::Ctr(_) | Servable::Window(_) => Batching::Rows,
         Servable::Plain(plain) => plain.batching,
         Servable::Forecast(_) => Batching::None,
     }
@@ -133,7 +133,7 @@ pub(super) fn batching(servable: &Servable) -> Batching {
 fn no_tensors() -> Status {
     status::invalid_field(
         "model_name",
-        "is a forecaster, which has no tensors: call aibuyer.serving.v1.ForecastService",
+        "is a Prophet model, which has no tensors: call aibuyer.serving.v1.ForecastService",
     )
 }
 
