@@ -54,6 +54,12 @@ demo-mlflow: onnxruntime .venv/ready .venv-mlflow/ready ## Promote, refuse and r
 	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_mlflow .venv/bin/python -m demo_mlflow \
 	    --server target/release/aibuyer-server --out out/demo-mlflow $$([ -t 0 ] && echo --stay || true)
 
+.PHONY: demo-forecast
+demo-forecast: onnxruntime .venv-forecast/ready ## Fit Prophet, serve the fit, hold it against Prophet (CSV=..., else a series of its own)
+	@cargo build --release --package aibuyer-server
+	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/fit_prophet .venv-forecast/bin/python -m fit_prophet \
+	    --server target/release/aibuyer-server --out out/demo-forecast $(if $(CSV),--csv $(CSV))
+
 .PHONY: measure-promotions
 measure-promotions: onnxruntime .venv/ready .venv-mlflow/ready ## What promotions cost, into loadtest/results (about 15 minutes); SCENE=refusals ... for one
 	@cargo build --release --package aibuyer-server --package aibuyer-loadtest
@@ -106,6 +112,12 @@ onnxruntime: ## Download ONNX Runtime's shared library (pinned, hash-checked)
 	@echo "Installing an MLflow server into .venv-mlflow (half a minute) ..."
 	@$(PYTHON) -m venv .venv-mlflow
 	@.venv-mlflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+.venv-forecast/ready: examples/requirements-forecast.txt
+	@echo "Installing Prophet into .venv-forecast (about a minute) ..."
+	@$(PYTHON) -m venv .venv-forecast
+	@.venv-forecast/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 .venv/ready: examples/requirements.txt

@@ -16,19 +16,24 @@ from demo_ctr.errors import DemoError
 REPOSITORY = Path(__file__).resolve().parents[3]
 CACHE = REPOSITORY / ".cache" / "demo-stubs"
 PACKAGE = "aibuyer.serving.v1"
-FILES = ("column", "model", "ctr")
+FILES = ("column", "model", "ctr", "forecast", "anomaly")
+SERVICES = ("ctr", "forecast", "anomaly")
 # What they import; not every environment has it installed.
 GOOGLE = "google/rpc/status.proto"
 
 
 @dataclass(frozen=True)
 class Stubs:
-    """Generated modules: messages of columns, of model selection, of the CTR service, and its client."""
+    """Generated modules: messages of columns, of model selection and of each service, and the services' clients."""
 
     column: ModuleType
     model: ModuleType
     ctr: ModuleType
+    forecast: ModuleType
+    anomaly: ModuleType
     ctr_grpc: ModuleType
+    forecast_grpc: ModuleType
+    anomaly_grpc: ModuleType
 
 
 def load(proto: Path = REPOSITORY / "proto", cache: Path = CACHE) -> Stubs:
@@ -41,5 +46,5 @@ def load(proto: Path = REPOSITORY / "proto", cache: Path = CACHE) -> Stubs:
         raise DemoError(f"cannot generate Python classes from {proto}/{folder}")
     if str(cache) not in sys.path:
         sys.path.insert(0, str(cache))
-    names = [f"{PACKAGE}.{name}_pb2" for name in FILES] + [f"{PACKAGE}.ctr_pb2_grpc"]
+    names = [f"{PACKAGE}.{name}_pb2" for name in FILES] + [f"{PACKAGE}.{name}_pb2_grpc" for name in SERVICES]
     return Stubs(*(importlib.import_module(name) for name in names))
