@@ -58,7 +58,8 @@ demo-mlflow: onnxruntime .venv/ready .venv-mlflow/ready ## Promote, refuse and r
 demo-forecast: onnxruntime .venv-forecast/ready ## Fit Prophet, serve the fit, hold it against Prophet (CSV=..., else a series of its own)
 	@cargo build --release --package aibuyer-server
 	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/fit_prophet .venv-forecast/bin/python -m fit_prophet \
-	    --server target/release/aibuyer-server --out out/demo-forecast $(if $(CSV),--csv $(CSV))
+	    --server target/release/aibuyer-server --out out/demo-forecast \
+	    $(if $(CSV),--csv $(CSV)) $(if $(MLFLOW),--mlflow $(MLFLOW))
 
 .PHONY: measure-promotions
 measure-promotions: onnxruntime .venv/ready .venv-mlflow/ready ## What promotions cost, into loadtest/results (about 15 minutes); SCENE=refusals ... for one

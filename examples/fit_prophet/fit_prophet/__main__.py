@@ -34,6 +34,9 @@ def _run(options: argparse.Namespace) -> int:
     models = options.out / "models"
     reference.save(model, models / MODEL / "1")
     progress.done(f"fitted to {len(past.values):,} rows and saved to {models / MODEL / '1'}")
+    if options.mlflow:
+        version = reference.register(model, options.mlflow, MODEL)
+        print(f"registered at {options.mlflow} as version {version} of {MODEL}, its champion")
     expected = reference.forecast(model, held_out.dates, seed=7)
     with server.running(options.server, models) as address:
         answers = engine.ask(address, stubs.load(), MODEL, held_out, options.interval_width)
@@ -63,6 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--server", type=Path, required=True, help="the aibuyer-server binary")
     parser.add_argument("--out", type=Path, required=True, help="where the model version and the picture go")
     parser.add_argument("--csv", type=Path, help="date,value with a header; without it the series in Prophet's package")
+    parser.add_argument("--mlflow", help="URL of an MLflow server that the fit is registered with, too")
     parser.add_argument("--held-out", type=_share, default=0.2, help="share of the rows, at the end, that is forecast")
     parser.add_argument("--interval-width", type=_share, default=0.99, help="outside of this interval is abnormal")
     return parser.parse_args()
