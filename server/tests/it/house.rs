@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::harness::repository;
 
 /// Each crate and the crates of this workspace that it may use. Anything else is forbidden.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("aibuyer-domain", &[]),
+    ("aibuyer-features", &["aibuyer-domain"]),
     ("aibuyer-registry", &["aibuyer-domain"]),
     ("aibuyer-loader", &["aibuyer-domain"]),
     ("aibuyer-proto", &[]),
