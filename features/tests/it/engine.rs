@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running server with a folder of its own.
-pub struct Engine {
+pub(crate) struct Engine {
     child: Child,
     folder: TempDir,
     port: u16,
@@ -25,7 +25,7 @@ pub struct Engine {
 
 impl Engine {
     /// A server for one test; `None`, and a line that says so, where `make clickhouse` has not run.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let python = repository().join(".venv-clickhouse/bin/python");
         if !python.exists() {
             eprintln!("skipped: there is no ClickHouse here, run `make clickhouse`");
@@ -37,7 +37,7 @@ impl Engine {
     }
 
     /// The server that the tests of this process share; each works in a database of its own.
-    pub fn shared() -> Option<Arc<Self>> {
+    pub(crate) fn shared() -> Option<Arc<Self>> {
         static SHARED: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(engine) = shared.upgrade() {
@@ -48,12 +48,12 @@ impl Engine {
         Some(engine)
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Runs one statement; the answer as tab-separated text, or the server's message.
-    pub fn sql(&self, database: &str, sql: &str) -> Result<String, String> {
+    pub(crate) fn sql(&self, database: &str, sql: &str) -> Result<String, String> {
         let path = format!("/?database={database}");
         let (status, body) = http(self.port, &path, sql).ok_or("the server cannot be reached")?;
         if status == 200 { Ok(body) } else { Err(body) }
@@ -61,14 +61,14 @@ impl Engine {
 
     /// Ends it at once, as a crash would.
     #[allow(dead_code)] // not every test binary kills it
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Starts it again on the same port with the same tables.
     #[allow(dead_code)]
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         (self.child, self.port) = spawn(self.folder.path(), self.port);
     }
 }
@@ -85,7 +85,7 @@ fn repository() -> PathBuf {
 }
 
 /// Starts a server on the port, 0 for any, and waits until it answers.
-pub fn spawn(folder: &Path, port: u16) -> (Child, u16) {
+pub(crate) fn spawn(folder: &Path, port: u16) -> (Child, u16) {
     let port_file = folder.join("port");
     let _ = fs::remove_file(&port_file);
     let mut child = Command::new(repository().join(".venv-clickhouse/bin/python"))

@@ -1,6 +1,7 @@
 //! On a real ClickHouse.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod engine;
 mod launcher;
+mod schema;

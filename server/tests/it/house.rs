@@ -18,7 +18,10 @@ const MAY_USE: [(&str, &[&str]); 7] = [
     ("aibuyer-loader", &["aibuyer-domain"]),
     ("aibuyer-proto", &[]),
     ("aibuyer-loadtest", &["aibuyer-proto"]),
-    ("aibuyer-server", &["aibuyer-domain", "aibuyer-registry", "aibuyer-loader", "aibuyer-proto", LOADTEST]),
+    (
+        "aibuyer-server",
+        &["aibuyer-domain", "aibuyer-features", "aibuyer-registry", "aibuyer-loader", "aibuyer-proto", LOADTEST],
+    ),
 ];
 
 /// For tests and benchmarks only: it must never travel with the server.

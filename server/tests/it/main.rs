@@ -6,6 +6,8 @@ mod anomaly;
 mod bad_input;
 mod binary;
 mod budget;
+#[path = "../../../features/tests/it/engine.rs"]
+mod clickhouse;
 mod connections;
 mod encoded;
 mod forecast;
@@ -13,6 +15,7 @@ mod harness;
 mod health;
 mod house;
 mod load;
+mod migrate;
 mod open_inference;
 mod pages;
 mod plain_models;
