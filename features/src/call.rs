@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use clickhouse::error::Error;
+use ::clickhouse::error::Error;
 
 /// Longest text of the server that is passed on, in characters.
 const LONGEST: usize = 500;
@@ -82,10 +82,13 @@ pub(crate) async fn bounded<T>(
     within: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, CallError> {
-    match tokio::time::timeout(within, call).await {
-        Ok(result) => result.map_err(|error| CallError::new(url, &error)),
-        Err(_) => Err(CallError::Timeout { url: url.to_owned(), within }),
-    }
+    let timeout = || CallError::Timeout { url: url.to_owned(), within };
+    let result = tokio::time::timeout(within, call).await.map_err(|_| timeout())?;
+    result.map_err(|error| match CallError::new(url, &error) {
+        // The server's own limit, which is the same, came first.
+        error if error.code() == Some(159) => timeout(),
+        error => error,
+    })
 }
 
 /// An error and what caused it, in one line, without saying anything twice.
@@ -102,9 +105,11 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// Where the server's own words begin. An exception in the middle of a result comes behind all of its rows.
+/// The server's own words. An exception in the middle of a result comes behind all of its rows; some repeat the
+/// statement at the end, with all of its keys.
 fn words(text: &str) -> &str {
-    text.rfind("Code: ").map_or(text, |at| &text[at..])
+    let text = text.rfind("Code: ").map_or(text, |at| &text[at..]);
+    text.find(" In scope ").map_or(text, |at| &text[..at])
 }
 
 fn shorten(text: &str) -> String {

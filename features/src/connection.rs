@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use clickhouse::Client;
+use ::clickhouse::Client;
 
 /// A server and a database on it.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,4 +40,9 @@ impl Connection {
         }
         client
     }
+}
+
+/// A name as SQL takes it, whatever it holds.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }

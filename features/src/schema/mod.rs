@@ -9,7 +9,7 @@ mod tables;
 
 use std::time::Duration;
 
-use clickhouse::{Client, Row};
+use ::clickhouse::{Client, Row};
 use serde::Deserialize;
 
 pub use check::Difference;
@@ -19,6 +19,7 @@ use tables::TABLES;
 use crate::{
     CallError, Connection,
     call::bounded,
+    connection::quoted,
     schema::check::{Found, FoundColumn, FoundTable, differences},
 };
 
@@ -186,9 +187,4 @@ impl Database<'_> {
         }
         Err(SchemaError::Differs { database: self.name.to_owned(), differences })
     }
-}
-
-/// A name as SQL takes it, whatever it holds.
-fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }

@@ -4,4 +4,5 @@
 
 mod engine;
 mod launcher;
+mod lookups;
 mod schema;
