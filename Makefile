@@ -24,7 +24,7 @@ run: onnxruntime ## Serve the demo models and say what to try
 	@scripts/run.sh
 
 .PHONY: test
-test: onnxruntime .venv/ready .venv-mlflow/ready ## Run all tests, Rust and Python, on the real ONNX Runtime
+test: onnxruntime .venv/ready .venv-mlflow/ready .venv-clickhouse/ready ## Run all tests, Rust and Python, on the real ONNX Runtime
 	@echo "Rust tests (building takes about 4 minutes the first time) ..."
 	@cargo test --workspace
 	@echo "Python tests ..."
@@ -36,8 +36,8 @@ lint: .venv/ready ## Check format, lints, docs and the API's .proto files
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-	@.venv/bin/ruff format --check --quiet --config examples/ruff.toml examples loadtest
-	@.venv/bin/ruff check --quiet --config examples/ruff.toml examples loadtest
+	@.venv/bin/ruff format --check --quiet --config examples/ruff.toml examples loadtest scripts
+	@.venv/bin/ruff check --quiet --config examples/ruff.toml examples loadtest scripts
 	@.venv/bin/buf lint proto
 	@echo "lint: clean"
 
@@ -108,6 +108,16 @@ grpcurl: onnxruntime ## Call the server with grpcurl, by reflection (needs Go)
 .PHONY: onnxruntime
 onnxruntime: ## Download ONNX Runtime's shared library (pinned, hash-checked)
 	@[ -e "$$ORT_DYLIB_PATH" ] || scripts/onnxruntime.sh
+
+.PHONY: clickhouse
+clickhouse: .venv-clickhouse/ready ## Install a real ClickHouse for tests and demos: scripts/clickhouse.py
+
+.venv-clickhouse/ready: scripts/clickhouse.txt
+	@echo "Downloading ClickHouse into .venv-clickhouse (180 MB; 560 MB on disk) ..."
+	@$(PYTHON) -m venv .venv-clickhouse
+	@.venv-clickhouse/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes \
+	    --only-binary=:all: --requirement $<
+	@touch $@
 
 .venv-mlflow/ready: examples/requirements-mlflow-server.txt
 	@echo "Installing an MLflow server into .venv-mlflow (half a minute) ..."

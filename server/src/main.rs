@@ -7,7 +7,7 @@ use std::{env, fs, path::PathBuf, process::ExitCode};
 use aibuyer_loader::session::Runtime as _;
 use aibuyer_server::{
     commands::{
-        inspect, predict,
+        inspect, migrate, predict,
         serve::{self, AnyError},
     },
     config::{self, Config, Raw, Sources},
@@ -39,6 +39,8 @@ struct Cli {
 enum Command {
     /// Run the engine (the default).
     Serve,
+    /// Make ClickHouse's tables, or bring them up to date; safe to repeat.
+    Migrate,
     /// Print the effective configuration with comments.
     Config,
     /// Send a prediction request from a JSON file and print the answer.
@@ -85,6 +87,10 @@ fn run(cli: Cli) -> Result<(), AnyError> {
     let tokio = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => tokio()?.block_on(serve::run(&config)),
+        Command::Migrate => {
+            print!("{}", tokio()?.block_on(migrate::run(&config))?);
+            Ok(())
+        }
         Command::Config => {
             print!("{}", config::render(&raw));
             Ok(())

@@ -2,5 +2,6 @@
 
 pub mod inspect;
 mod json_request;
+pub mod migrate;
 pub mod predict;
 pub mod serve;

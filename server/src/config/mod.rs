@@ -4,6 +4,7 @@
 //! [`Raw`] collects what was written; [`Config`] is what it means. Both are functions of what they are given:
 //! nothing here reads files or the environment, and nothing here holds a secret.
 
+mod clickhouse;
 mod raw;
 mod reader;
 mod registry;
@@ -12,6 +13,7 @@ mod valid;
 
 use std::fmt::Write as _;
 
+pub use clickhouse::ClickHouseConfig;
 pub use raw::{Origin, Raw, Sources};
 pub use registry::{MlflowConfig, RegistryConfig, SourceConfig};
 pub use settings::{SETTINGS, Setting};
@@ -224,6 +226,25 @@ mod tests {
         }
         let message = config("", &[], &["registry.mlflow_url=mlflow:5000"]).unwrap_err().to_string();
         assert!(message.contains("needs a URL"), "{message}");
+    }
+
+    #[test]
+    fn clickhouse_needs_a_url_and_a_database_of_its_own() {
+        assert_eq!(config("", &[], &[]).unwrap().clickhouse, None);
+        let clickhouse = |set: &str| config("", &[], &["clickhouse.url=http://c:8123", set]).map(|c| c.clickhouse);
+        let known = clickhouse("clickhouse.database=ads").unwrap().unwrap();
+        assert_eq!((known.database.as_str(), known.migrate_timeout), ("ads", Duration::from_secs(60)));
+        for (set, needs) in [
+            ("clickhouse.url=c:8123", "needs a URL"),
+            ("clickhouse.database=default", "database of its own"),
+            ("clickhouse.database=", "database of its own"),
+            ("clickhouse.username=u", "set both or neither"),
+            ("clickhouse.migrate_timeout=0s", "at least 1s"),
+            ("clickhouse.databse=x", "did you mean `clickhouse.database`?"),
+        ] {
+            let message = clickhouse(set).unwrap_err().to_string();
+            assert!(message.contains(needs), "{message}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 41] = [
+pub const SETTINGS: [Setting; 46] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
@@ -204,6 +204,28 @@ pub const SETTINGS: [Setting; 41] = [
         key: "executor.cache_bytes",
         default: "67108864",
         help: "Bytes of forecasts that are kept in memory, to answer equal requests. 0: none.",
+    },
+    Setting {
+        key: "clickhouse.url",
+        default: "\"\"",
+        help: "Base URL of ClickHouse's HTTP interface, such as \"http://clickhouse:8123\", for `aibuyer-server migrate`,\n\
+               which makes its tables.",
+    },
+    Setting {
+        key: "clickhouse.database",
+        default: "\"aibuyer\"",
+        help: "Database that holds the tables; made if it is not there. Never \"default\".",
+    },
+    Setting { key: "clickhouse.username", default: "\"\"", help: "User. Empty: ClickHouse's own default user." },
+    Setting {
+        key: "clickhouse.password_file",
+        default: "\"\"",
+        help: "File that holds the password of clickhouse.username.",
+    },
+    Setting {
+        key: "clickhouse.migrate_timeout",
+        default: "\"1m\"",
+        help: "How long one statement of `aibuyer-server migrate` may take.",
     },
     Setting {
         key: "limits.max_candidates",

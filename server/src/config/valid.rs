@@ -8,7 +8,7 @@ use aibuyer_loader::{
     onnx::DeviceOptions,
 };
 
-use super::{ConfigError, Raw, RegistryConfig, reader::Reader};
+use super::{ClickHouseConfig, ConfigError, Raw, RegistryConfig, reader::Reader};
 
 /// The engine's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,8 @@ pub struct Config {
     pub executor_rows: usize,
     /// Bytes of forecasts that are kept in memory.
     pub forecast_cache_bytes: u64,
+    /// ClickHouse, if configured.
+    pub clickhouse: Option<ClickHouseConfig>,
     /// Candidates in one request.
     pub max_candidates: usize,
     /// Size of a request message, in bytes.
@@ -107,6 +109,7 @@ impl Config {
             },
             executor_rows: r.integer("executor.queue_rows", 1, 1_000_000_000)?,
             forecast_cache_bytes: r.integer("executor.cache_bytes", 0, usize::MAX)? as u64,
+            clickhouse: ClickHouseConfig::new(&r)?,
             max_candidates: {
                 let most = r.integer("limits.max_candidates", 1, usize::MAX)?;
                 if most > queue_rows {

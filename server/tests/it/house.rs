@@ -11,13 +11,17 @@ use serde_json::Value;
 use crate::harness::repository;
 
 /// Each crate and the crates of this workspace that it may use. Anything else is forbidden.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("aibuyer-domain", &[]),
+    ("aibuyer-features", &["aibuyer-domain"]),
     ("aibuyer-registry", &["aibuyer-domain"]),
     ("aibuyer-loader", &["aibuyer-domain"]),
     ("aibuyer-proto", &[]),
     ("aibuyer-loadtest", &["aibuyer-proto"]),
-    ("aibuyer-server", &["aibuyer-domain", "aibuyer-registry", "aibuyer-loader", "aibuyer-proto", LOADTEST]),
+    (
+        "aibuyer-server",
+        &["aibuyer-domain", "aibuyer-features", "aibuyer-registry", "aibuyer-loader", "aibuyer-proto", LOADTEST],
+    ),
 ];
 
 /// For tests and benchmarks only: it must never travel with the server.

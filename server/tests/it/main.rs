@@ -7,6 +7,8 @@ mod anomaly_by_model;
 mod bad_input;
 mod binary;
 mod budget;
+#[path = "../../../features/tests/it/engine.rs"]
+mod clickhouse;
 mod connections;
 mod encoded;
 mod forecast;
@@ -15,6 +17,7 @@ mod harness;
 mod health;
 mod house;
 mod load;
+mod migrate;
 mod open_inference;
 mod pages;
 mod plain_models;

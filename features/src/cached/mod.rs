@@ -1,0 +1,156 @@
+//! Rows of one view, kept in memory.
+//!
+//! A row younger than the soft age is served as it is. Between the soft and the hard age it is served at once too, as
+//! stale, and fetched again behind the caller's back. Older ones, and entities that are not known, are waited for: their
+//! keys, of all callers together, go into one query ([`flights`]). That an entity has no row is remembered too, for a
+//! shorter time; errors are not.
+//!
+//! moka holds the entries and decides which stay when memory is short. Ages are checked here, at the read, so that they
+//! hold to the instant and follow the clock of the runtime.
+
+mod flights;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+use tokio::{runtime::Handle, time::Instant};
+
+use self::flights::{Flights, Joined, Outcome};
+use crate::{
+    store::{FeatureStore, StoreError},
+    view::{EntityKey, FeatureRow, FeatureView},
+};
+
+/// What an entry takes beside its key and row: moka's bookkeeping, about.
+const ENTRY_BYTES: usize = 256;
+
+/// How long what is known may be used, and how much may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// From this age on a row is fetched again in the background.
+    pub soft_age: Duration,
+    /// From this age on a row is not served.
+    pub hard_age: Duration,
+    /// How long it is remembered that an entity has no row.
+    pub absent_age: Duration,
+    /// Bytes of entries, about.
+    pub capacity: u64,
+}
+
+/// What is known of an entity. The age of its values is [`FeatureRow::age`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lookup {
+    /// Fetched not long ago.
+    Present(Arc<FeatureRow>),
+    /// Fetched so long ago that a newer one is being asked for, if the store answers.
+    Stale(Arc<FeatureRow>),
+    /// The store has no row of it.
+    Absent,
+}
+
+/// An entity's row, or that there is none.
+#[derive(Debug, Clone)]
+struct Entry {
+    fetched: Instant,
+    row: Option<Arc<FeatureRow>>,
+}
+
+/// What a cache and its flights share.
+struct Shared {
+    view: FeatureView,
+    store: Arc<dyn FeatureStore>,
+    options: CacheOptions,
+    entries: Cache<EntityKey, Entry, foldhash::fast::RandomState>,
+}
+
+impl Shared {
+    /// What an entry is worth now; `None`: nothing.
+    fn judge(&self, entry: &Entry, now: Instant) -> Option<Lookup> {
+        let age = now.saturating_duration_since(entry.fetched);
+        match &entry.row {
+            None => (age < self.options.absent_age).then_some(Lookup::Absent),
+            Some(row) if age < self.options.soft_age => Some(Lookup::Present(Arc::clone(row))),
+            Some(row) => (age < self.options.hard_age).then(|| Lookup::Stale(Arc::clone(row))),
+        }
+    }
+
+    fn get(&self, key: &EntityKey, now: Instant) -> Option<Lookup> {
+        self.judge(&self.entries.get(key)?, now)
+    }
+}
+
+/// A view's rows from a store, through memory.
+pub struct CachedView {
+    shared: Arc<Shared>,
+    flights: Arc<Flights>,
+}
+
+impl CachedView {
+    /// An empty cache. Queries run on the runtime `on`, whoever asks: a caller that goes away, or the end of its
+    /// runtime, ends none that others wait for.
+    #[must_use]
+    pub fn new(view: FeatureView, store: Arc<dyn FeatureStore>, options: CacheOptions, on: Handle) -> Self {
+        let weight = |key: &EntityKey, entry: &Entry| {
+            let bytes = ENTRY_BYTES + key.as_str().len() + entry.row.as_ref().map_or(0, |row| row.bytes());
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        let entries = Cache::builder()
+            .max_capacity(options.capacity)
+            .weigher(weight)
+            .time_to_live(options.hard_age.max(options.absent_age))
+            .build_with_hasher(foldhash::fast::RandomState::default());
+        let shared = Arc::new(Shared { view, store, options, entries });
+        Self { flights: Arc::new(Flights::new(Arc::clone(&shared), on)), shared }
+    }
+
+    /// What is known of each key, in the order of the keys; waits for those of which nothing is.
+    ///
+    /// # Errors
+    /// Each key's own: [`StoreError`] where the store did not answer for it.
+    pub async fn get(&self, keys: &[EntityKey]) -> Vec<Result<Lookup, StoreError>> {
+        let now = Instant::now();
+        let (mut misses, mut stale) = (Vec::new(), Vec::new());
+        let mut known = Vec::with_capacity(keys.len());
+        for (index, key) in keys.iter().enumerate() {
+            let lookup = self.shared.get(key, now);
+            match &lookup {
+                None => misses.push(index),
+                Some(Lookup::Stale(_)) => stale.push(index),
+                Some(_) => {}
+            }
+            // Overwritten where it is a miss.
+            known.push(Ok(lookup.unwrap_or(Lookup::Absent)));
+        }
+        if misses.is_empty() && stale.is_empty() {
+            return known;
+        }
+        let joined = self.flights.join(keys, &misses, &stale, now);
+        let mut landed: Vec<(u64, Outcome)> = Vec::new();
+        for (index, joined) in misses.into_iter().zip(joined) {
+            known[index] = match joined {
+                Joined::Known(lookup) => Ok(lookup),
+                Joined::Refused => Err(StoreError::Busy(self.shared.view.name.to_owned())),
+                Joined::Flight(flight) => {
+                    let at = match landed.iter().position(|(id, _)| *id == flight.id) {
+                        Some(at) => at,
+                        None => {
+                            landed.push((flight.id, flight.outcome(self.shared.view.name).await));
+                            landed.len() - 1
+                        }
+                    };
+                    match &landed[at].1 {
+                        Err(error) => Err(error.clone()),
+                        Ok(entries) => Ok(match entries.get(&keys[index]).and_then(|entry| entry.row.clone()) {
+                            Some(row) => Lookup::Present(row),
+                            None => Lookup::Absent,
+                        }),
+                    }
+                }
+            };
+        }
+        known
+    }
+}

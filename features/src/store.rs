@@ -1,0 +1,51 @@
+//! Where rows of features come from.
+
+use std::{collections::HashMap, future::Future, pin::Pin};
+
+use crate::{
+    CallError,
+    view::{EntityKey, FeatureRow, FeatureView},
+};
+
+/// Rows by key. A key that was asked for and is not here has no row.
+pub type Rows = HashMap<EntityKey, FeatureRow>;
+
+/// A query under way. Dropping it ends the query.
+pub type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Rows, StoreError>> + Send + 'a>>;
+
+/// Answers for many entities at once.
+pub trait FeatureStore: Send + Sync + 'static {
+    /// The rows of the keys. It ends by itself, with an error where the store does not answer.
+    fn fetch<'a>(&'a self, view: &'a FeatureView, keys: &'a [EntityKey]) -> Fetch<'a>;
+}
+
+/// Rows that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store does not answer, or refuses.
+    #[error("feature view {view}, table {table}: {error}")]
+    Call {
+        /// The view.
+        view: String,
+        /// Its table.
+        table: String,
+        /// Why.
+        error: CallError,
+    },
+    /// The table does not fit the view.
+    #[error("feature view {view}, table {table}: {reason}; run `aibuyer-server migrate`, which names what differs")]
+    Schema {
+        /// The view.
+        view: String,
+        /// Its table.
+        table: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Too many keys wait already.
+    #[error("feature view {0}: too many entities are being looked up; try again in a moment")]
+    Busy(String),
+    /// The query ended without an outcome.
+    #[error("feature view {0}: the lookup was broken off; try again")]
+    Broken(String),
+}

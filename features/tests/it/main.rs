@@ -1,0 +1,8 @@
+//! On a real ClickHouse.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod engine;
+mod launcher;
+mod lookups;
+mod schema;
