@@ -153,8 +153,9 @@ def test_statistics_count_what_was_asked(client: triton.InferenceServerClient, g
 
 
 def test_the_repository_is_listed_and_looked_at_but_not_unloaded(client: triton.InferenceServerClient) -> None:
-    (model,) = client.get_model_repository_index().models
-    assert (model.name, model.version, model.state, model.reason) == (MODEL, "1", "READY", "")
+    models = {model.name: model for model in client.get_model_repository_index().models}
+    assert set(models) == {folder.name for folder in (REPOSITORY / "models").iterdir() if folder.is_dir()}
+    assert (models[MODEL].version, models[MODEL].state, models[MODEL].reason) == ("1", "READY", "")
     client.load_model(MODEL)
     with pytest.raises(triton.InferenceServerException, match='the registry has no model "none"') as caught:
         client.load_model("none")
