@@ -7,9 +7,11 @@
 
 mod admin;
 pub mod app;
+mod clickhouse;
 pub mod commands;
 pub mod config;
 mod console;
+mod features;
 pub mod lanes;
 mod layers;
 mod link;

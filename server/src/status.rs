@@ -25,7 +25,7 @@ fn code(kind: ErrorKind) -> Code {
     match kind {
         ErrorKind::Invalid => Code::InvalidArgument,
         ErrorKind::NotFound => Code::NotFound,
-        ErrorKind::NotReady => Code::Unavailable,
+        ErrorKind::NotReady | ErrorKind::Dependency => Code::Unavailable,
         ErrorKind::Overloaded => Code::ResourceExhausted,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::Internal => Code::Internal,
@@ -50,7 +50,7 @@ fn clip(text: &str, most: usize) -> String {
 fn status(kind: ErrorKind, message: &str) -> Status {
     let code = code(kind);
     match kind {
-        ErrorKind::NotReady | ErrorKind::Overloaded => {
+        ErrorKind::NotReady | ErrorKind::Overloaded | ErrorKind::Dependency => {
             let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
             Status::with_error_details(code, clip(message, MAX_MESSAGE), details)
         }
@@ -76,6 +76,11 @@ pub(crate) fn invalid(error: &EncodeError) -> Status {
 /// INVALID_ARGUMENT about one field.
 pub(crate) fn invalid_field(field: &str, reason: impl Into<String>) -> Status {
     invalid(&EncodeError(vec![Violation { field: field.to_owned(), reason: reason.into() }]))
+}
+
+/// UNAVAILABLE because something that the engine depends on does not answer.
+pub(crate) fn dependency(message: &str) -> Status {
+    status(ErrorKind::Dependency, message)
 }
 
 /// DEADLINE_EXCEEDED before any work was done.

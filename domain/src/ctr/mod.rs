@@ -19,6 +19,7 @@ mod interval;
 mod number;
 mod sheet;
 pub mod spec;
+pub mod stored;
 mod transform;
 mod vocabulary;
 
@@ -26,8 +27,8 @@ pub use assemble::{Assembler, SplitTensor};
 pub use calibration::Calibration;
 pub use column::{Column, OwnedColumn, Values};
 pub use encoder::{EncodeError, Encoder, Violation};
-pub use field::{FieldSpec, Source};
+pub use field::{FieldSpec, Smoothed, Source};
 pub use interval::{Estimate, Level, LevelError, estimate};
-pub use sheet::{Encoded, Rejected, Rows};
+pub use sheet::{Cause, Encoded, Rejected, Rows};
 pub use spec::{FeatureSpec, SpecError};
 pub use vocabulary::{Vocabulary, VocabularyError};
