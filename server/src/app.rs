@@ -9,6 +9,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use crate::{
     admin::{self, Admin},
     config::Config,
+    features::Views,
     lanes,
     metrics::Metrics,
     promotions::Promotions,
@@ -39,6 +40,9 @@ pub enum StartError {
     /// The registry cannot be used as configured.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// ClickHouse cannot be used as configured.
+    #[error("{0}")]
+    Features(String),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Threads(std::io::Error),
@@ -69,6 +73,7 @@ impl App {
     pub async fn start(config: &Config, runtime: Arc<dyn Runtime>) -> Result<Self, StartError> {
         // First, so that a wrong folder is told whatever else is wrong.
         let source = opened(config).await?;
+        let views = Arc::new(Views::open(config).await.map_err(StartError::Features)?);
         let (grpc_listener, grpc_address) = listen("server.grpc_listen", config.grpc_listen).await?;
         let (http_listener, http_address) = listen("server.http_listen", config.http_listen).await?;
 
@@ -108,6 +113,7 @@ impl App {
             promotions: Arc::clone(&promotions),
             forecasts: forecast::cache(config.forecast_cache_bytes),
             executor: Executor::start(config.executor_threads, config.executor_rows).map_err(StartError::Threads)?,
+            views,
         };
         let routers = (0..config.grpc_threads).map(|_| stack::build(config, parts.clone()));
         let routers = routers.collect::<Result<_, _>>()?;
