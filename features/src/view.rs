@@ -1,6 +1,7 @@
 //! Feature views: a named set of columns of one table, one row an entity.
 
 use std::{
+    borrow::Borrow,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -125,6 +126,13 @@ impl EntityKey {
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Maps by key are asked with text.
+impl Borrow<str> for EntityKey {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
