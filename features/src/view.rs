@@ -1,6 +1,7 @@
 //! Entities and their rows; what views are is the domain's to say, as models name their features.
 
 use std::{
+    borrow::Borrow,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -35,6 +36,13 @@ impl EntityKey {
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Maps by key are asked with text.
+impl Borrow<str> for EntityKey {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -54,9 +54,12 @@ impl Views {
     /// What is known of each key in the view at `index`, within the configured time and the deadline.
     pub(crate) async fn get(&self, index: usize, keys: &[&str], deadline: Instant) -> Vec<Result<Lookup, StoreError>> {
         let Some(source) = self.sources.get(index) else {
-            return keys.iter().map(|_| Err(StoreError::None)).collect();
+            return keys.iter().map(|_| Err(StoreError::Unconfigured)).collect();
         };
         let until = (Instant::now() + self.max_wait).min(deadline.checked_sub(TO_SCORE).unwrap_or(deadline));
-        source.get(keys, until.into()).await
+        match tokio::time::timeout_at(until.into(), source.get(keys)).await {
+            Ok(known) => known,
+            Err(_) => keys.iter().map(|_| Err(StoreError::Late("campaign"))).collect(),
+        }
     }
 }
