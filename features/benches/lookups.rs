@@ -17,7 +17,10 @@ use aibuyer_features::{
     view::{EntityKey, FeatureRow, FeatureValue, FeatureView},
 };
 use divan::{Bencher, counter::ItemsCount};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
 
 const ENTITIES: usize = 200_000;
 
@@ -38,6 +41,11 @@ fn name(number: usize) -> String {
     format!("campaign_{number:012}")
 }
 
+/// As long as it takes.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
 /// Keys of many requests, which do not follow the order of the entries. Made anew, as a request's keys are.
 static KEYS: LazyLock<Vec<String>> =
     LazyLock::new(|| (1..=1 << 17).map(|n: usize| name(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % ENTITIES)).collect());
@@ -52,7 +60,7 @@ static CACHED: LazyLock<CachedView> = LazyLock::new(|| {
     let names: Vec<_> = (0..ENTITIES).map(name).collect();
     for names in names.chunks(10_000) {
         let keys: Vec<_> = names.iter().map(String::as_str).collect();
-        RUNTIME.block_on(view.get(&keys));
+        RUNTIME.block_on(view.get(&keys, far()));
     }
     view
 });
@@ -81,7 +89,7 @@ fn each<T>(bencher: Bencher, size: usize, lookup: impl Fn(&[&str]) -> T + Sync) 
 fn cached(bencher: Bencher, size: usize) {
     let here = Builder::new_current_thread().enable_all().build().unwrap();
     let handle = here.handle();
-    each(bencher, size, |keys| handle.block_on(CACHED.get(keys)));
+    each(bencher, size, |keys| handle.block_on(CACHED.get(keys, far())));
 }
 
 #[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]

@@ -57,9 +57,6 @@ impl Views {
             return keys.iter().map(|_| Err(StoreError::Unconfigured)).collect();
         };
         let until = (Instant::now() + self.max_wait).min(deadline.checked_sub(TO_SCORE).unwrap_or(deadline));
-        match tokio::time::timeout_at(until.into(), source.get(keys)).await {
-            Ok(known) => known,
-            Err(_) => keys.iter().map(|_| Err(StoreError::Late("campaign"))).collect(),
-        }
+        source.get(keys, until.into()).await
     }
 }

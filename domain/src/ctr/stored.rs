@@ -266,10 +266,10 @@ mod tests {
         let (slots, columns) = (width("slots").max(1), width("column").max(1));
         let mut fields = fields.to_vec();
         if width("slots") == 0 {
-            fields.push(category(0, "filler", json!({"kind": "request", "key": "filler"})));
+            fields.push(category(0, "filler", &json!({"kind": "request", "key": "filler"})));
         }
         if width("column") == 0 {
-            fields.push(number(0, "weight", json!({"kind": "request", "key": "weight"})));
+            fields.push(number(0, "weight", &json!({"kind": "request", "key": "weight"})));
         }
         let tensor = |dtype: &str, shape: Value| json!({"dtype": dtype, "shape": shape});
         let spec = json!({
@@ -286,16 +286,16 @@ mod tests {
         FeatureSpec::parse(spec.to_string().as_bytes())
     }
 
-    fn number(column: usize, name: &str, source: Value) -> Value {
+    fn number(column: usize, name: &str, source: &Value) -> Value {
         json!({"kind": "numeric", "name": name, "column": column, "default": 0.5, "source": source})
     }
 
-    fn category(slot: usize, name: &str, source: Value) -> Value {
+    fn category(slot: usize, name: &str, source: &Value) -> Value {
         json!({"kind": "categorical", "name": name, "slots": [slot], "row_offset": slot * 12, "rows": 12,
             "encoding": {"type": "hash", "scheme": "aibuyer-hash-v1", "buckets": 10}, "source": source})
     }
 
-    fn of_campaign(more: Value) -> Value {
+    fn of_campaign(more: &Value) -> Value {
         let mut source = json!({"kind": "feature_store", "entity": "campaign", "entity_key": "campaign_id"});
         source.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         source
@@ -311,14 +311,14 @@ mod tests {
 
     #[test]
     fn features_are_found_once_by_view_and_key() {
-        let mut of_user = of_campaign(json!({"feature": "clicks_1d"}));
+        let mut of_user = of_campaign(&json!({"feature": "clicks_1d"}));
         (of_user["entity"], of_user["entity_key"]) = (json!("user"), json!("user_id"));
         let stored = resolve(&[
-            number(0, "ctr", of_campaign(smoothed(1.0, 99.0))),
-            number(1, "spend", of_campaign(json!({"feature": "spend_28d", "max_age": 90.5}))),
-            number(2, "clicks", of_user),
-            category(0, "campaign_id", json!({"kind": "request", "key": "campaign_id"})),
-            category(1, "size", of_campaign(json!({"feature": "impressions_1h"}))),
+            number(0, "ctr", &of_campaign(&smoothed(1.0, 99.0))),
+            number(1, "spend", &of_campaign(&json!({"feature": "spend_28d", "max_age": 90.5}))),
+            number(2, "clicks", &of_user),
+            category(0, "campaign_id", &json!({"kind": "request", "key": "campaign_id"})),
+            category(1, "size", &of_campaign(&json!({"feature": "impressions_1h"}))),
         ])
         .unwrap();
         let [campaign, user] = &*stored.entities else { panic!("{stored:?}") };
@@ -354,25 +354,25 @@ mod tests {
 
     #[test]
     fn what_no_view_has_refuses_the_spec() {
-        let mut of_creative = of_campaign(json!({"feature": "clicks_1d"}));
+        let mut of_creative = of_campaign(&json!({"feature": "clicks_1d"}));
         of_creative["entity"] = json!("creative");
-        let mut many = category(0, "campaign_id", json!({"kind": "request", "key": "campaign_id"}));
+        let mut many = category(0, "campaign_id", &json!({"kind": "request", "key": "campaign_id"}));
         (many["slots"], many["multi"]) =
             (json!([0]), json!({"max_values": 1, "truncate": "keep_first", "pooling": "mean"}));
-        let clicks = || number(0, "x", of_campaign(json!({"feature": "clicks_1d"})));
+        let clicks = || number(0, "x", &of_campaign(&json!({"feature": "clicks_1d"})));
         for (fields, part) in [
-            (vec![number(0, "x", of_creative)], "no feature view \"creative\"; there are user, campaign"),
-            (vec![number(0, "x", of_campaign(json!({"feature": "clicks_2d"})))], "no feature \"clicks_2d\"; it has"),
+            (vec![number(0, "x", &of_creative)], "no feature view \"creative\"; there are user, campaign"),
+            (vec![number(0, "x", &of_campaign(&json!({"feature": "clicks_2d"})))], "no feature \"clicks_2d\"; it has"),
             (
-                vec![category(0, "x", of_campaign(json!({"feature": "spend_1d"})))],
+                vec![category(0, "x", &of_campaign(&json!({"feature": "spend_1d"})))],
                 "spend_1d of the view campaign is a number",
             ),
-            (vec![category(0, "x", of_campaign(smoothed(1.0, 1.0)))], "which this field cannot take"),
-            (vec![number(0, "x", of_campaign(json!({})))], "needs either `feature` or `smoothed`"),
-            (vec![number(0, "x", of_campaign(smoothed(0.0, 0.0)))], "a + b above 0"),
-            (vec![number(0, "x", of_campaign(json!({"feature": "clicks_1d", "max_age": 0})))], "max_age must be"),
+            (vec![category(0, "x", &of_campaign(&smoothed(1.0, 1.0)))], "which this field cannot take"),
+            (vec![number(0, "x", &of_campaign(&json!({})))], "needs either `feature` or `smoothed`"),
+            (vec![number(0, "x", &of_campaign(&smoothed(0.0, 0.0)))], "a + b above 0"),
+            (vec![number(0, "x", &of_campaign(&json!({"feature": "clicks_1d", "max_age": 0})))], "max_age must be"),
             (vec![many, clicks()], "must be a category that requests carry"),
-            (vec![number(0, "campaign_id", of_campaign(json!({"feature": "clicks_1d"})))], "holds keys of entities"),
+            (vec![number(0, "campaign_id", &of_campaign(&json!({"feature": "clicks_1d"})))], "holds keys of entities"),
         ] {
             let reason = resolve(&fields).unwrap_err().to_string();
             assert!(reason.contains(part), "{part}: {reason}");
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn keys_stand_in_the_context_or_by_candidate() {
-        let stored = resolve(&[number(0, "x", of_campaign(json!({"feature": "clicks_1d"})))]).unwrap();
+        let stored = resolve(&[number(0, "x", &of_campaign(&json!({"feature": "clicks_1d"})))]).unwrap();
         let entity = &stored.entities[0];
         let column = |values| Column { name: "campaign_id", values, missing: &[] };
         let texts = ["a".to_owned(), String::new()];

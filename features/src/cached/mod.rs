@@ -22,7 +22,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 
 use self::{
     entries::{Entries, Entry},
@@ -99,12 +102,13 @@ impl CachedView {
         Self { flights: Arc::new(Flights::new(Arc::clone(&shared), on)), shared, looked_up: AtomicU64::new(0) }
     }
 
-    /// What is known of each key, in the order of the keys; waits for those of which nothing is. A key that is empty or
-    /// longer than [`EntityKey::LONGEST`](crate::view::EntityKey::LONGEST) names no entity: it is absent.
+    /// What is known of each key, in the order of the keys; waits for those of which nothing is, but not beyond `until`:
+    /// a query goes on without its callers, for the next ones. A key that is empty or longer than
+    /// [`EntityKey::LONGEST`](crate::view::EntityKey::LONGEST) names no entity: it is absent.
     ///
     /// # Errors
-    /// Each key's own: [`StoreError`] where the store did not answer for it.
-    pub async fn get(&self, keys: &[&str]) -> Vec<Result<Lookup, StoreError>> {
+    /// Each key's own: [`StoreError`] where the store did not answer for it in time.
+    pub async fn get(&self, keys: &[&str], until: Instant) -> Vec<Result<Lookup, StoreError>> {
         let now = Instant::now();
         let (mut misses, mut stale) = (Vec::new(), Vec::new());
         let mut known = Vec::with_capacity(keys.len());
@@ -132,7 +136,9 @@ impl CachedView {
                     let at = match landed.iter().position(|(id, _)| *id == flight.id) {
                         Some(at) => at,
                         None => {
-                            landed.push((flight.id, flight.outcome(self.shared.view.name).await));
+                            let (id, name) = (flight.id, self.shared.view.name);
+                            let outcome = timeout_at(until, flight.outcome(name)).await;
+                            landed.push((id, outcome.unwrap_or(Err(StoreError::Late(name)))));
                             landed.len() - 1
                         }
                     };

@@ -67,11 +67,16 @@ fn key(number: usize) -> EntityKey {
     EntityKey::new(&format!("camp_{number}")).unwrap()
 }
 
+/// As long as it takes.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
 /// What a caller of these keys sees.
 async fn get(view: &CachedView, numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
     let keys: Vec<_> = numbers.into_iter().map(key).collect();
     let keys: Vec<_> = keys.iter().map(EntityKey::as_str).collect();
-    seen(&view.get(&keys).await)
+    seen(&view.get(&keys, far()).await)
 }
 
 fn cached(fake: Fake) -> (Arc<CachedView>, Arc<Fake>) {
@@ -175,6 +180,20 @@ async fn lookups_are_refused_when_too_many_wait() {
     let (view, _fake) = cached(Fake { takes: SECOND, ..Fake::default() });
     let crowd = get(&view, 0..70_000).await;
     assert_eq!(crowd.iter().filter(|seen| *seen == "E").count(), 70_000 - 65_536);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_cannot_wait_gets_what_is_there_and_the_next_one_the_rest() {
+    let (slow, fake) = cached(Fake { takes: SECOND, ..Fake::default() });
+    fake.rows.lock().unwrap().extend([(key(1), 1), (key(2), 2)]);
+    assert_eq!(get(&slow, [1]).await, ["P1"]);
+    let soon = Instant::now() + SECOND / 2;
+    let known = slow.get(&["camp_1", "camp_2"], soon).await;
+    assert_eq!((Instant::now(), seen(&known)), (soon, vec!["P1".to_owned(), "E".to_owned()]));
+    assert_eq!(known[1], Err(StoreError::Late("campaign")));
+    time::advance(SECOND).await;
+    tokio::task::yield_now().await;
+    assert_eq!(seen(&slow.get(&["camp_2"], Instant::now()).await), ["P2"]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub(crate) async fn start(models: &Path, settings: &[&str]) -> Server {
 pub(crate) async fn refused(models: &Path, settings: &[&str]) -> String {
     let storage = tempfile::tempdir().unwrap();
     let config = config(models, storage.path(), settings);
-    App::start(&config, runtime(&config)).await.err().expect("it starts").to_string()
+    App::start(&config, runtime(&config)).await.expect_err("it starts").to_string()
 }
 
 fn config(models: &Path, storage: &Path, settings: &[&str]) -> Config {

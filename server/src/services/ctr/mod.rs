@@ -18,7 +18,7 @@ use super::streams::{Answers, Order, Streams};
 use crate::{features::Views, layers::deadline::deadline};
 
 /// Predicts click-through rates.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Ctr {
     pub(crate) serving: Serving,
     pub(crate) streams: Streams,
