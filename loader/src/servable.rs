@@ -6,7 +6,7 @@ use std::{
 };
 
 use aibuyer_domain::{
-    ctr::{Assembler, Calibration, Encoder, FeatureSpec, Level, Rows},
+    ctr::{Assembler, Calibration, Encoder, FeatureSpec, Level, Profile, Rows},
     forecast::{Prophet, window::ForecastSpec},
     model::{ServableId, Signature},
 };
@@ -99,6 +99,7 @@ impl Servable {
                 spec: files.spec,
                 encoder: files.encoder,
                 calibration: files.calibration,
+                profile: files.profile,
                 places,
             })),
         })
@@ -153,6 +154,8 @@ pub struct CtrServable {
     pub assembler: Assembler,
     /// What the trainer measured.
     pub calibration: Option<Calibration>,
+    /// How features were distributed in training, if the trainer said so.
+    pub profile: Option<Profile>,
     places: Places,
 }
 
