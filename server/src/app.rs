@@ -2,12 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use aibuyer_features::analytics::Analytics as Past;
 use aibuyer_loader::{Beginning, Manager, executor::Executor, serving_map::Serving, session::Runtime};
 use aibuyer_registry::Watcher;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     admin::{self, Admin},
+    clickhouse,
     config::Config,
     lanes,
     metrics::Metrics,
@@ -39,6 +41,9 @@ pub enum StartError {
     /// The registry cannot be used as configured.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// ClickHouse cannot be used as configured.
+    #[error("{0}")]
+    ClickHouse(String),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Threads(std::io::Error),
@@ -95,6 +100,8 @@ impl App {
                 .map_err(StartError::Threads)?
         };
 
+        let clickhouse = config.clickhouse.as_ref().map(clickhouse::connection).transpose();
+        let clickhouse = clickhouse.map_err(StartError::ClickHouse)?;
         let problems = watcher.problems().clone();
         let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement));
         let readiness = Readiness::default();
@@ -108,6 +115,7 @@ impl App {
             promotions: Arc::clone(&promotions),
             forecasts: forecast::cache(config.forecast_cache_bytes),
             executor: Executor::start(config.executor_threads, config.executor_rows).map_err(StartError::Threads)?,
+            past: clickhouse.as_ref().map(Past::new),
         };
         let routers = (0..config.grpc_threads).map(|_| stack::build(config, parts.clone()));
         let routers = routers.collect::<Result<_, _>>()?;

@@ -7,6 +7,7 @@
 
 mod admin;
 pub mod app;
+mod clickhouse;
 pub mod commands;
 pub mod config;
 mod console;

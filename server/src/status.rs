@@ -9,6 +9,7 @@ use aibuyer_domain::{
     ErrorKind,
     ctr::{EncodeError, Violation},
 };
+use aibuyer_features::analytics::AnalyticsError;
 use aibuyer_loader::{ResolveError, batch::ScoreError, executor::ExecutorError};
 use prost::Message as _;
 use tokio::task::JoinError;
@@ -25,7 +26,8 @@ fn code(kind: ErrorKind) -> Code {
     match kind {
         ErrorKind::Invalid => Code::InvalidArgument,
         ErrorKind::NotFound => Code::NotFound,
-        ErrorKind::NotReady => Code::Unavailable,
+        ErrorKind::NotReady | ErrorKind::Dependency => Code::Unavailable,
+        ErrorKind::Unprepared => Code::FailedPrecondition,
         ErrorKind::Overloaded => Code::ResourceExhausted,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::Internal => Code::Internal,
@@ -50,7 +52,7 @@ fn clip(text: &str, most: usize) -> String {
 fn status(kind: ErrorKind, message: &str) -> Status {
     let code = code(kind);
     match kind {
-        ErrorKind::NotReady | ErrorKind::Overloaded => {
+        ErrorKind::NotReady | ErrorKind::Overloaded | ErrorKind::Dependency => {
             let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
             Status::with_error_details(code, clip(message, MAX_MESSAGE), details)
         }
@@ -97,6 +99,17 @@ pub(crate) fn from_executor(error: &ExecutorError) -> Status {
 
 pub(crate) fn from_reload(error: &ReloadError) -> Status {
     status(error.kind(), &error.to_string())
+}
+
+pub(crate) fn from_analytics(error: &AnalyticsError) -> Status {
+    status(error.kind(), &error.to_string())
+}
+
+/// FAILED_PRECONDITION: there is no ClickHouse to ask.
+pub(crate) fn without_clickhouse() -> Status {
+    let message =
+        "this needs ClickHouse: set clickhouse.url, and run `aibuyer-server migrate` once, which makes the tables";
+    status(ErrorKind::Unprepared, message)
 }
 
 /// UNAVAILABLE, as Triton says where it polls its repository. To try again is no use.
