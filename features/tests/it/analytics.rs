@@ -200,7 +200,9 @@ async fn predictions_meet_the_outcomes_of_their_hour() {
     assert_eq!(analytics.scored(&log(2), 100, soon()).await.unwrap().bins.len(), 3);
     let nothing = Log { version: 3, ..log(2) };
     assert_eq!(analytics.scored(&nothing, 10, soon()).await.unwrap(), Scored::default());
-    engine.sql("cells", "ALTER TABLE prediction_log DELETE WHERE campaign_id != 'never' SETTINGS mutations_sync = 1").unwrap();
+    engine
+        .sql("cells", "ALTER TABLE prediction_log DELETE WHERE campaign_id != 'never' SETTINGS mutations_sync = 1")
+        .unwrap();
     let Scored { bins, alone } = analytics.scored(&log(2), 10, soon()).await.unwrap();
     assert_eq!((bins.len(), alone.unwrap().predictions), (0, 1));
 }

@@ -199,10 +199,16 @@ fn add_profile(folder: &Path, profile: &Value) {
     let content = profile.to_string();
     let digest: String = Sha256::digest(&content).iter().map(|b| format!("{b:02x}")).collect();
     fs::write(folder.join("profile.json"), content).unwrap();
+    edit_spec(folder, |spec| {
+        spec["profile"] = "profile.json".into();
+        spec["files_sha256"]["profile.json"] = digest.into();
+    });
+}
+
+fn edit_spec(folder: &Path, edit: impl FnOnce(&mut Value)) {
     let path = folder.join("feature_spec.json");
     let mut spec: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    spec["profile"] = "profile.json".into();
-    spec["files_sha256"]["profile.json"] = digest.into();
+    edit(&mut spec);
     fs::write(path, spec.to_string()).unwrap();
 }
 
@@ -244,8 +250,10 @@ async fn features_that_moved_are_told_by_their_index() {
     let expected = -0.175 * (0.125_f64 / 0.3).ln() + 0.025 * 1.25_f64.ln() + 0.15 * 2.5_f64.ln();
     near(week.psi.unwrap(), expected);
     assert_eq!((week.values, week.missing_share, week.expected_missing_share), (6, 0.25, 0.1));
-    // The version before it has no profile in its files.
-    models.add(MODEL, 2, |_| {});
+    // Another has no profile in its files.
+    models.add(MODEL, 2, |folder| {
+        edit_spec(folder, |spec| drop(spec.as_object_mut().unwrap().remove("profile")));
+    });
     let reply =
         server.until(&two(), |answer| answer.as_ref().is_ok_and(|a| a.model.as_ref().unwrap().version == 2)).await;
     assert!(reply.is_ok());
