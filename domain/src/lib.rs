@@ -15,6 +15,7 @@ pub mod anomaly;
 pub mod budget;
 pub mod ctr;
 pub mod error;
+pub mod feature_view;
 pub mod forecast;
 pub mod model;
 pub mod quality;

@@ -1,10 +1,13 @@
-//! What a warm lookup costs beside a plain map of the same keys and rows: 256 keys at random out of 200,000.
+//! What warm lookups cost beside a plain map of the same keys and rows: 32 and 256 keys at random out of 200,000.
 
 #![allow(clippy::unwrap_used)]
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -13,11 +16,13 @@ use aibuyer_features::{
     store::{FeatureStore, Fetch, Rows},
     view::{EntityKey, FeatureRow, FeatureValue, FeatureView},
 };
-use divan::Bencher;
-use tokio::runtime::{Builder, Runtime};
+use divan::{Bencher, counter::ItemsCount};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
 
 const ENTITIES: usize = 200_000;
-const REQUEST: usize = 256;
 
 /// Has a row of every entity.
 struct All;
@@ -32,15 +37,18 @@ fn row() -> FeatureRow {
     FeatureRow { computed_at: SystemTime::now(), values: vec![FeatureValue::Integer(1); 16].into() }
 }
 
-fn key(number: usize) -> EntityKey {
-    EntityKey::new(&format!("campaign_{number:012}")).unwrap()
+fn name(number: usize) -> String {
+    format!("campaign_{number:012}")
+}
+
+/// As long as it takes.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
 }
 
 /// Keys of many requests, which do not follow the order of the entries. Made anew, as a request's keys are.
-static REQUESTS: LazyLock<Vec<Vec<EntityKey>>> = LazyLock::new(|| {
-    let number = |n: usize| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % ENTITIES;
-    (0..512).map(|request| (0..REQUEST).map(|n| key(number(request * REQUEST + n + 1))).collect()).collect()
-});
+static KEYS: LazyLock<Vec<String>> =
+    LazyLock::new(|| (1..=1 << 17).map(|n: usize| name(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % ENTITIES)).collect());
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
@@ -49,39 +57,42 @@ static CACHED: LazyLock<CachedView> = LazyLock::new(|| {
     let hour = Duration::from_secs(3600);
     let options = CacheOptions { soft_age: hour, hard_age: hour, absent_age: hour, capacity: 1 << 30 };
     let view = CachedView::new(FeatureView::campaign(), Arc::new(All), options, RUNTIME.handle().clone());
-    let keys: Vec<_> = (0..ENTITIES).map(key).collect();
-    for keys in keys.chunks(10_000) {
-        RUNTIME.block_on(view.get(keys));
+    let names: Vec<_> = (0..ENTITIES).map(name).collect();
+    for names in names.chunks(10_000) {
+        let keys: Vec<_> = names.iter().map(String::as_str).collect();
+        RUNTIME.block_on(view.get(&keys, far()));
     }
     view
 });
 
 static PLAIN: LazyLock<HashMap<EntityKey, Arc<FeatureRow>, foldhash::fast::RandomState>> =
-    LazyLock::new(|| (0..ENTITIES).map(|number| (key(number), Arc::new(row()))).collect());
+    LazyLock::new(|| (0..ENTITIES).map(|n| (EntityKey::new(&name(n)).unwrap(), Arc::new(row()))).collect());
 
 fn main() {
     // Filled before anything is timed.
-    LazyLock::force(&REQUESTS);
+    LazyLock::force(&KEYS);
     LazyLock::force(&CACHED);
     LazyLock::force(&PLAIN);
     divan::main();
 }
 
-/// Runs `lookup` on one request after the other.
-fn each<T>(bencher: Bencher, lookup: impl Fn(&[EntityKey]) -> T + Sync) {
-    let turn = std::sync::atomic::AtomicUsize::new(0);
-    let next = || turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % REQUESTS.len();
-    bencher.counter(divan::counter::ItemsCount::new(REQUEST)).bench(|| lookup(&REQUESTS[next()]));
+/// Runs `lookup` on one request of `size` keys after the other.
+fn each<T>(bencher: Bencher, size: usize, lookup: impl Fn(&[&str]) -> T + Sync) {
+    let keys: Vec<&str> = KEYS.iter().map(String::as_str).collect();
+    let requests: Vec<&[&str]> = keys.chunks(size).collect();
+    let turn = AtomicUsize::new(0);
+    let next = || requests[turn.fetch_add(1, Ordering::Relaxed) % requests.len()];
+    bencher.counter(ItemsCount::new(size)).bench(|| lookup(next()));
 }
 
-#[divan::bench(threads = [1, 2], sample_count = 500, sample_size = 8)]
-fn cached(bencher: Bencher) {
+#[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
+fn cached(bencher: Bencher, size: usize) {
     let here = Builder::new_current_thread().enable_all().build().unwrap();
     let handle = here.handle();
-    each(bencher, |keys| handle.block_on(CACHED.get(keys)));
+    each(bencher, size, |keys| handle.block_on(CACHED.get(keys, far())));
 }
 
-#[divan::bench(threads = [1, 2], sample_count = 500, sample_size = 8)]
-fn plain_map(bencher: Bencher) {
-    each(bencher, |keys| keys.iter().map(|key| PLAIN.get(key).cloned()).collect::<Vec<_>>());
+#[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
+fn plain_map(bencher: Bencher, size: usize) {
+    each(bencher, size, |keys| keys.iter().map(|key| PLAIN.get(*key).cloned()).collect::<Vec<_>>());
 }

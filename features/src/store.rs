@@ -1,6 +1,6 @@
 //! Where rows of features come from.
 
-use std::{collections::HashMap, future::Future, pin::Pin};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
     CallError,
@@ -19,33 +19,39 @@ pub trait FeatureStore: Send + Sync + 'static {
     fn fetch<'a>(&'a self, view: &'a FeatureView, keys: &'a [EntityKey]) -> Fetch<'a>;
 }
 
-/// Rows that cannot be had.
+/// Rows that cannot be had. Small and cheap to clone: each key that waited gets its own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The store does not answer, or refuses.
     #[error("feature view {view}, table {table}: {error}")]
     Call {
         /// The view.
-        view: String,
+        view: &'static str,
         /// Its table.
-        table: String,
+        table: &'static str,
         /// Why.
-        error: CallError,
+        error: Arc<CallError>,
     },
     /// The table does not fit the view.
     #[error("feature view {view}, table {table}: {reason}; run `aibuyer-server migrate`, which names what differs")]
     Schema {
         /// The view.
-        view: String,
+        view: &'static str,
         /// Its table.
-        table: String,
+        table: &'static str,
         /// What does not fit.
-        reason: String,
+        reason: Arc<str>,
     },
     /// Too many keys wait already.
     #[error("feature view {0}: too many entities are being looked up; try again in a moment")]
-    Busy(String),
+    Busy(&'static str),
+    /// It did not come while the caller could wait; it will be there for the next one.
+    #[error("feature view {0}: the row did not come in time; try again")]
+    Late(&'static str),
+    /// There is no store.
+    #[error("no ClickHouse is configured: set clickhouse.url")]
+    Unconfigured,
     /// The query ended without an outcome.
     #[error("feature view {0}: the lookup was broken off; try again")]
-    Broken(String),
+    Broken(&'static str),
 }

@@ -91,7 +91,10 @@ pub enum LoadError {
     #[error("the model's signature differs from MLmodel: {0}; were the two logged together?")]
     Declared(String),
     /// An element type that requests cannot carry.
-    #[error("the model has {0}: only booleans, integers, float32 and float64 are supported; cast it in the graph")]
+    #[error(
+        "the model has {0}: only booleans, integers, floats of 16 to 64 bits and strings are supported; cast \
+         it in the graph"
+    )]
     Unsupported(String),
     /// A worked example is not reproduced.
     #[error("{source}; trainer and engine disagree, so no prediction of this version can be trusted")]

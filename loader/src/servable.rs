@@ -6,7 +6,7 @@ use std::{
 };
 
 use aibuyer_domain::{
-    ctr::{Assembler, Calibration, Encoder, FeatureSpec, Level, Profile, Rows},
+    ctr::{Assembler, Calibration, Encoder, FeatureSpec, Level, Profile, Rows, stored::Stored},
     forecast::{Prophet, window::ForecastSpec},
     model::{ServableId, Signature},
 };
@@ -98,6 +98,7 @@ impl Servable {
                 assembler: Assembler::new(&files.spec),
                 spec: files.spec,
                 encoder: files.encoder,
+                stored: files.stored,
                 calibration: files.calibration,
                 profile: files.profile,
                 places,
@@ -150,6 +151,8 @@ pub struct CtrServable {
     pub spec: FeatureSpec,
     /// From named columns to rows.
     pub encoder: Encoder,
+    /// What of the columns comes from feature views.
+    pub stored: Stored,
     /// From tensors that the caller encoded to rows.
     pub assembler: Assembler,
     /// What the trainer measured.

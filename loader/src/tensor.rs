@@ -2,9 +2,14 @@
 
 use std::ops::Range;
 
-/// Runs the same code on the vector inside, whatever its type is.
+use half::{bf16, f16};
+
+/// Runs the same code on the vector inside, whatever its type is; `$other` on text where that is given.
 macro_rules! each {
     ($elements:expr, $values:ident => $code:expr) => {
+        each!($elements, $values => $code, $values => $code)
+    };
+    ($elements:expr, $values:ident => $code:expr, $text:pat => $other:expr) => {
         match $elements {
             Elements::Bool($values) => $code,
             Elements::U8($values) => $code,
@@ -17,6 +22,9 @@ macro_rules! each {
             Elements::I64($values) => $code,
             Elements::F32($values) => $code,
             Elements::F64($values) => $code,
+            Elements::F16($values) => $code,
+            Elements::BF16($values) => $code,
+            Elements::Text($text) => $other,
         }
     };
 }
@@ -36,6 +44,9 @@ macro_rules! both {
             (Elements::I64($x), Elements::I64($y)) => $code,
             (Elements::F32($x), Elements::F32($y)) => $code,
             (Elements::F64($x), Elements::F64($y)) => $code,
+            (Elements::F16($x), Elements::F16($y)) => $code,
+            (Elements::BF16($x), Elements::BF16($y)) => $code,
+            (Elements::Text($x), Elements::Text($y)) => $code,
             _ => $other,
         }
     };
@@ -56,10 +67,14 @@ pub enum Elements {
     I64(Vec<i64>),
     F32(Vec<f32>),
     F64(Vec<f64>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+    Text(Vec<String>),
 }
 
 impl Elements {
-    /// `count` zeros of the type that ONNX and numpy call `dtype`; `None` for a type that is not supported.
+    /// `count` zeros of the type that ONNX and numpy call `dtype`; `None` for a type that is not supported. Of text
+    /// the digit, which a model that reads numbers takes, too.
     #[must_use]
     pub fn zeros(dtype: &str, count: usize) -> Option<Self> {
         Some(match dtype {
@@ -74,6 +89,9 @@ impl Elements {
             "int64" => Self::I64(vec![0; count]),
             "float32" => Self::F32(vec![0.0; count]),
             "float64" => Self::F64(vec![0.0; count]),
+            "float16" => Self::F16(vec![f16::ZERO; count]),
+            "bfloat16" => Self::BF16(vec![bf16::ZERO; count]),
+            "string" => Self::Text(vec!["0".to_owned(); count]),
             _ => return None,
         })
     }
@@ -93,6 +111,9 @@ impl Elements {
             Self::I64(_) => "int64",
             Self::F32(_) => "float32",
             Self::F64(_) => "float64",
+            Self::F16(_) => "float16",
+            Self::BF16(_) => "bfloat16",
+            Self::Text(_) => "string",
         }
     }
 
@@ -102,7 +123,7 @@ impl Elements {
         each!(self, values => values.len())
     }
 
-    /// Bytes of each.
+    /// Bytes of each, without what a text holds.
     pub(crate) fn width(&self) -> usize {
         fn of<T>(_: &[T]) -> usize {
             size_of::<T>()
@@ -129,6 +150,9 @@ impl Elements {
             Self::I64(_) => Self::I64(Vec::with_capacity(capacity)),
             Self::F32(_) => Self::F32(Vec::with_capacity(capacity)),
             Self::F64(_) => Self::F64(Vec::with_capacity(capacity)),
+            Self::F16(_) => Self::F16(Vec::with_capacity(capacity)),
+            Self::BF16(_) => Self::BF16(Vec::with_capacity(capacity)),
+            Self::Text(_) => Self::Text(Vec::with_capacity(capacity)),
         }
     }
 }
@@ -170,7 +194,7 @@ impl Tensor {
         Self { shape, elements: self.elements.empty_like(capacity * self.width()) }
     }
 
-    /// A tensor of zeros, its rows of this shape.
+    /// A tensor of zeros or empty texts, its rows of this shape.
     #[must_use]
     pub fn zeros_like(&self, rows: usize) -> Self {
         let mut tensor = self.empty_like(rows);
@@ -213,7 +237,7 @@ impl Tensor {
         let width = self.width();
         let to = at * width..(at + rows.len()) * width;
         let from = rows.start * width..rows.end * width;
-        both!(&mut self.elements, &other.elements, (x, y) => x[to].copy_from_slice(&y[from]), ());
+        both!(&mut self.elements, &other.elements, (x, y) => x[to].clone_from_slice(&y[from]), ());
     }
 }
 
@@ -241,10 +265,10 @@ mod tests {
 
     #[test]
     fn every_supported_type_has_zeros_of_its_name() {
-        let names = "bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 float32 float64";
+        let names = "bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 float32 float64 float16 bfloat16 string";
         for name in names.split(' ') {
             assert_eq!(Elements::zeros(name, 2).map(|e| (e.dtype().to_owned(), e.len())), Some((name.to_owned(), 2)));
         }
-        assert_eq!(Elements::zeros("string", 1), None);
+        assert_eq!(Elements::zeros("complex64", 1), None);
     }
 }

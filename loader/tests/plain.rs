@@ -135,6 +135,8 @@ fn an_example_tells_whether_requests_may_share_runs() {
     assert_eq!(model("rows.onnx", r#"{"x": [[1, 2, 3], [4, 5, 6], [0, 0, 1]], "count": [1, 2, 3]}"#), Batching::Rows);
     assert_eq!(model("centred.onnx", "[[1, 2, 3]]"), Batching::None);
     assert_eq!(model("series.onnx", "[[1, 2, 3]]"), Batching::None);
+    assert_eq!(model("words.onnx", r#"[["cat", "x"], ["", "dög"]]"#), Batching::Rows);
+    assert_eq!(model("small.onnx", r#"{"half": [[0.5, 1, 2]], "brain": [3]}"#), Batching::Rows);
 }
 
 /// An input of [batch, 2^31]: nothing has to be there for it, so only the warm-up would notice, too late.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use aibuyer_loadtest::requests::{Form, Keys, PREDICT_CTR};
+use aibuyer_loadtest::requests::{Form, KeyFormat, Keys, PREDICT_CTR};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Load tests of a gRPC server: an open loop that measures from the moment a call was due, or a closed one.
@@ -93,15 +93,27 @@ pub(crate) struct What {
     /// How their features travel
     #[arg(long, default_value = "named")]
     pub(crate) form: Form,
+    /// As messages on streams, one stream a connection, instead of calls
+    #[arg(long)]
+    pub(crate) stream: bool,
     /// Candidates of each
     #[arg(long, default_value = "32", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) candidates: u32,
-    /// Features that all candidates of a request share, with commas
+    /// Columns that all candidates of a request share, with commas
     #[arg(long, value_delimiter = ',')]
     pub(crate) context: Vec<String>,
-    /// How their ids are drawn
+    /// How ids and keys are drawn
     #[arg(long, default_value = "zipf")]
     pub(crate) keys: Keys,
+    /// Entities of each kind that a feature store has: of stored features, requests carry the key
+    #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) entities: u32,
+    /// Keys of entities: `{n}` is the number, from 0 on, `{n:06}` in six digits
+    #[arg(long, default_value = "{entity}_{n}")]
+    pub(crate) key_format: KeyFormat,
+    /// Requests carry stored features themselves, so that nothing is looked up
+    #[arg(long)]
+    pub(crate) carry_features: bool,
     /// Different requests, sent in turn
     #[arg(long, default_value = "256", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) count: u16,

@@ -1,16 +1,25 @@
 //! gRPC over bare HTTP/2: bodies are encoded before the load starts and of a reply only the status is read, so that
 //! the processor is left to the server.
 
+mod stream;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use h2::{
+    SendStream,
+    client::{ResponseFuture, SendRequest},
+};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header, response};
 use percent_encoding::percent_decode;
 use tokio::net::TcpStream;
 
+pub use stream::Stream;
+
 use crate::code::Code;
 
+/// gRPC's bytes before each message: a flag and the length.
+pub(crate) const PREFIX: usize = 5;
 /// Windows so wide that flow control never delays a reply.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
@@ -76,6 +85,11 @@ impl Answer {
     pub(crate) fn failed(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), bytes: 0 }
     }
+
+    /// Nothing came in time.
+    fn late() -> Self {
+        Self::failed(Code::DEADLINE_EXCEEDED, "the deadline passed before an answer came")
+    }
 }
 
 impl From<h2::Error> for Answer {
@@ -133,29 +147,17 @@ impl Connection {
         match tokio::time::timeout(deadline, self.exchange(body)).await {
             Ok(answer) => answer.unwrap_or_else(Answer::from),
             // Dropping the exchange has reset its stream.
-            Err(_) => Answer::failed(Code::DEADLINE_EXCEEDED, "the deadline passed before an answer came"),
+            Err(_) => Answer::late(),
         }
     }
 
     async fn exchange(&self, body: Bytes) -> Result<Answer, h2::Error> {
-        let mut request = Request::new(());
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        let mut sender = self.sender.clone().ready().await?;
-        let (response, mut stream) = sender.send_request(request, false)?;
+        let (response, mut stream) = self.begin().await?;
         stream.send_data(body, true)?;
 
         let (head, mut reply) = response.await?.into_parts();
-        if head.status != StatusCode::OK {
-            return Ok(Answer::failed(
-                Code::of_http(head.status),
-                format!("HTTP status {}: not a gRPC server?", head.status),
-            ));
-        }
-        if head.headers.contains_key("grpc-status") {
-            return Ok(status(&head.headers, 0));
+        if let Some(refusal) = refusal(&head) {
+            return Ok(refusal);
         }
         let mut bytes = 0;
         while let Some(chunk) = reply.data().await {
@@ -163,16 +165,35 @@ impl Connection {
             bytes += length;
             reply.flow_control().release_capacity(length)?;
         }
-        Ok(match reply.trailers().await? {
-            Some(trailers) => status(&trailers, bytes),
-            None => Answer::failed(Code::INTERNAL, "the reply ended without a grpc-status"),
-        })
+        Ok(status(reply.trailers().await?.as_ref(), bytes))
+    }
+
+    /// Sends the head of a request.
+    async fn begin(&self) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        let mut request = Request::new(());
+        *request.method_mut() = http::Method::POST;
+        *request.version_mut() = http::Version::HTTP_2;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        self.sender.clone().ready().await?.send_request(request, false)
     }
 }
 
-fn status(headers: &HeaderMap, bytes: usize) -> Answer {
-    let code = headers.get("grpc-status").map_or(Code::UNKNOWN, |v| Code::parse(v.as_bytes()));
-    let message = headers.get("grpc-message").filter(|_| code != Code::OK);
+/// The answer of a reply that has nothing but a head.
+fn refusal(head: &response::Parts) -> Option<Answer> {
+    if head.status != StatusCode::OK {
+        let message = format!("HTTP status {}: not a gRPC server?", head.status);
+        return Some(Answer::failed(Code::of_http(head.status), message));
+    }
+    head.headers.contains_key("grpc-status").then(|| status(Some(&head.headers), 0))
+}
+
+fn status(trailers: Option<&HeaderMap>, bytes: usize) -> Answer {
+    let Some(trailers) = trailers else {
+        return Answer::failed(Code::INTERNAL, "the reply ended without a grpc-status");
+    };
+    let code = trailers.get("grpc-status").map_or(Code::UNKNOWN, |v| Code::parse(v.as_bytes()));
+    let message = trailers.get("grpc-message").filter(|_| code != Code::OK);
     let message = message.map(|m| percent_decode(m.as_bytes()).decode_utf8_lossy().into_owned());
     Answer { code, message: message.unwrap_or_default(), bytes }
 }
@@ -192,7 +213,7 @@ fn timeout(deadline: Duration) -> HeaderValue {
 #[must_use]
 pub fn framed(message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).expect("a message of less than 4 GiB");
-    let mut body = Vec::with_capacity(message.len() + 5);
+    let mut body = Vec::with_capacity(message.len() + PREFIX);
     body.push(0);
     body.extend_from_slice(&length.to_be_bytes());
     body.extend_from_slice(message);

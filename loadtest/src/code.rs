@@ -50,7 +50,13 @@ impl Code {
     /// Reads a `grpc-status` value.
     #[must_use]
     pub fn parse(value: &[u8]) -> Self {
-        let number = std::str::from_utf8(value).ok().and_then(|v| v.parse::<u8>().ok());
+        std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).map_or(Self::UNKNOWN, Self::numbered)
+    }
+
+    /// Reads the code of a `google.rpc.Status`.
+    #[must_use]
+    pub fn numbered(number: i32) -> Self {
+        let number = u8::try_from(number).ok();
         number.filter(|n| usize::from(*n) < NAMES.len()).map_or(Self::UNKNOWN, Self)
     }
 

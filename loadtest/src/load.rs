@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use crate::{
-    client::{Answer, ConnectError, Connection, Target},
+    client::{Answer, ConnectError, Connection, Stream, Target},
     code::Code,
     process::Usage,
-    requests::Pool,
+    requests::{Pool, STREAM_PREDICT_CTR},
     schedule::Schedule,
     tally::{Measured, Shared},
     timer::Timer,
@@ -25,14 +26,40 @@ const BURST: usize = 64;
 /// Connections and what to send over them, in turn.
 #[derive(Debug)]
 pub struct Load {
-    connections: Vec<Connection>,
+    connections: Vec<Way>,
     pool: Pool,
     server: Option<u32>,
 }
 
+/// How requests travel over a connection.
+#[derive(Debug, Clone)]
+enum Way {
+    /// Each as a call.
+    Calls(Connection),
+    /// All on one stream.
+    Stream(Stream),
+}
+
+impl Way {
+    async fn open(target: &Target, pool: &Pool) -> Result<Self, ConnectError> {
+        Ok(match pool.method.as_str() {
+            STREAM_PREDICT_CTR => Self::Stream(Stream::open(target).await?),
+            _ => Self::Calls(Connection::open(target).await?),
+        })
+    }
+
+    async fn call(&self, body: Bytes) -> Answer {
+        match self {
+            Self::Calls(connection) => connection.call(body).await,
+            Self::Stream(stream) => stream.call(&body).await,
+        }
+    }
+}
+
 impl Load {
     /// Opens `connections` connections and makes one call on each, which may fail; `server` is the process whose use
-    /// of the machine is measured.
+    /// of the machine is measured. Requests of `StreamPredictCtr` travel on one stream a connection, and one of them
+    /// is a call in all that is said here.
     ///
     /// # Errors
     /// A connection could not be opened, or nobody serves the method there.
@@ -44,7 +71,7 @@ impl Load {
     ) -> Result<Self, ConnectError> {
         let mut open = Vec::with_capacity(connections);
         for _ in 0..connections {
-            let connection = Connection::open(target).await?;
+            let connection = Way::open(target, &pool).await?;
             let answer = connection.call(pool.body(open.len())).await;
             if answer.code == Code::UNIMPLEMENTED {
                 let (address, path) = (target.address.clone(), target.path.clone());

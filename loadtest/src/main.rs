@@ -18,7 +18,7 @@ use aibuyer_loadtest::{
     machine::Machine,
     process::Usage,
     report::{self, Ceilings, Report, Step, latency},
-    requests::{self, Pool, Synthetic},
+    requests::{self, Entities, Pool, Synthetic},
     schedule::Schedule,
     slo::Slo,
     tally::Shared,
@@ -117,6 +117,11 @@ fn described(when: &When) -> String {
 }
 
 fn pool(what: &What) -> Result<Pool, Failure> {
+    let pool = calls(what)?;
+    Ok(if what.stream { pool.streamed()? } else { pool })
+}
+
+fn calls(what: &What) -> Result<Pool, Failure> {
     if let Some(path) = &what.data {
         return Ok(requests::read(path, &what.call)?);
     }
@@ -126,6 +131,7 @@ fn pool(what: &What) -> Result<Pool, Failure> {
         keys: what.keys,
         candidates: what.candidates,
         context: what.context.clone(),
+        entities: Entities { count: what.entities, format: what.key_format.clone(), carried: what.carry_features },
         count: usize::from(what.count),
         seed: SEED,
     };

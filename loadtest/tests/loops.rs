@@ -2,74 +2,22 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{sync::Arc, time::Duration};
+mod support;
+
+use std::time::Duration;
 
 use aibuyer_loadtest::{
     client::{Answer, Connection, Target, framed},
     code::Code,
     load::Load,
-    requests::{PREDICT_CTR, PREDICT_CTR_ENCODED, Pool},
+    requests::{PREDICT_CTR, PREDICT_CTR_ENCODED},
     schedule::Schedule,
     tally::Shared,
 };
-use aibuyer_proto::serving::v1::{
-    self as pb,
-    ctr_service_server::{CtrService, CtrServiceServer},
-};
+use aibuyer_proto::serving::v1 as pb;
 use prost::Message as _;
-use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
-
-/// Named requests are answered, or refused if they ask for a model; encoded ones wait for a permit.
-struct Server(Arc<Semaphore>);
-
-#[tonic::async_trait]
-impl CtrService for Server {
-    async fn predict_ctr(
-        &self,
-        request: Request<pb::PredictCtrRequest>,
-    ) -> Result<Response<pb::PredictCtrResponse>, Status> {
-        let deadline = request.metadata().get("grpc-timeout").map(|v| v.to_str().unwrap().to_owned());
-        match &request.get_ref().model {
-            Some(model) => Err(Status::not_found(format!("no „{}“; deadline {deadline:?}", model.name))),
-            None => Ok(Response::new(pb::PredictCtrResponse { interval_level: Some(0.9), ..Default::default() })),
-        }
-    }
-
-    async fn predict_ctr_encoded(
-        &self,
-        _: Request<pb::PredictCtrEncodedRequest>,
-    ) -> Result<Response<pb::PredictCtrEncodedResponse>, Status> {
-        self.0.acquire().await.unwrap().forget();
-        Ok(Response::new(pb::PredictCtrEncodedResponse::default()))
-    }
-
-    type StreamPredictCtrStream = tokio_stream::Empty<Result<pb::StreamPredictCtrResponse, Status>>;
-
-    /// Not called.
-    async fn stream_predict_ctr(
-        &self,
-        _: Request<tonic::Streaming<pb::StreamPredictCtrRequest>>,
-    ) -> Result<Response<Self::StreamPredictCtrStream>, Status> {
-        Ok(Response::new(tokio_stream::empty()))
-    }
-}
-
-/// A server with so many permits, where to reach it, and its permits.
-async fn serve(permits: usize, method: &str) -> (Target, Arc<Semaphore>) {
-    let permits = Arc::new(Semaphore::new(permits));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let service = CtrServiceServer::new(Server(Arc::clone(&permits)));
-    let server = tonic::transport::Server::builder().add_service(service);
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    (Target { address, path: method.to_owned(), deadline: None }, permits)
-}
-
-fn pool(method: &str) -> Pool {
-    Pool::new(method, [Vec::new()], Some(1.0))
-}
+use support::{pool, serve};
+use tokio::net::TcpListener;
 
 #[tokio::test]
 async fn the_status_is_read_from_trailers() {

@@ -11,6 +11,7 @@ use crate::{
     admin::{self, Admin},
     clickhouse,
     config::Config,
+    features::Views,
     lanes,
     metrics::Metrics,
     promotions::Promotions,
@@ -43,7 +44,7 @@ pub enum StartError {
     Registry(#[from] RegistryError),
     /// ClickHouse cannot be used as configured.
     #[error("{0}")]
-    ClickHouse(String),
+    Features(String),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Threads(std::io::Error),
@@ -74,6 +75,9 @@ impl App {
     pub async fn start(config: &Config, runtime: Arc<dyn Runtime>) -> Result<Self, StartError> {
         // First, so that a wrong folder is told whatever else is wrong.
         let source = opened(config).await?;
+        let views = Arc::new(Views::open(config).await.map_err(StartError::Features)?);
+        let clickhouse = config.clickhouse.as_ref().map(clickhouse::connection).transpose();
+        let past = clickhouse.map_err(StartError::Features)?.as_ref().map(Past::new);
         let (grpc_listener, grpc_address) = listen("server.grpc_listen", config.grpc_listen).await?;
         let (http_listener, http_address) = listen("server.http_listen", config.http_listen).await?;
 
@@ -100,8 +104,6 @@ impl App {
                 .map_err(StartError::Threads)?
         };
 
-        let clickhouse = config.clickhouse.as_ref().map(clickhouse::connection).transpose();
-        let clickhouse = clickhouse.map_err(StartError::ClickHouse)?;
         let problems = watcher.problems().clone();
         let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement));
         let readiness = Readiness::default();
@@ -115,7 +117,8 @@ impl App {
             promotions: Arc::clone(&promotions),
             forecasts: forecast::cache(config.forecast_cache_bytes),
             executor: Executor::start(config.executor_threads, config.executor_rows).map_err(StartError::Threads)?,
-            past: clickhouse.as_ref().map(Past::new),
+            views,
+            past,
         };
         let routers = (0..config.grpc_threads).map(|_| stack::build(config, parts.clone()));
         let routers = routers.collect::<Result<_, _>>()?;

@@ -11,6 +11,7 @@ mod clickhouse;
 pub mod commands;
 pub mod config;
 mod console;
+mod features;
 pub mod lanes;
 mod layers;
 mod link;

@@ -21,6 +21,7 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::{
     config::Config,
+    features::Views,
     layers::{deadline::DeadlineLayer, mend::MendLayer, observe::ObserveLayer},
     metrics::Metrics,
     promotions::Promotions,
@@ -55,11 +56,12 @@ pub(crate) struct Parts {
     pub(crate) forecasts: ForecastCache,
     /// What analytics are asked of, if it is configured.
     pub(crate) past: Option<Past>,
+    pub(crate) views: Arc<Views>,
 }
 
 /// The stack, ready to serve.
 pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, tonic_reflection::server::Error> {
-    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts, past } = parts;
+    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts, views, past } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
@@ -96,8 +98,13 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
     let anomalies = AnomalyServiceServer::new(anomalies).max_decoding_message_size(config.max_message_bytes);
     let analytics = Analytics { serving: serving.clone(), past, default_deadline: config.default_deadline };
     let analytics = AnalyticsServiceServer::new(analytics).max_decoding_message_size(config.max_message_bytes);
-    let ctr =
-        Ctr { serving, streams, max_candidates: config.max_candidates, default_deadline: config.default_deadline };
+    let ctr = Ctr {
+        serving,
+        streams,
+        views,
+        max_candidates: config.max_candidates,
+        default_deadline: config.default_deadline,
+    };
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
     let budget = Budget { executor, default_deadline: config.default_deadline };
     let budget = BudgetServiceServer::new(budget).max_decoding_message_size(config.max_message_bytes);

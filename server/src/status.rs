@@ -80,6 +80,11 @@ pub(crate) fn invalid_field(field: &str, reason: impl Into<String>) -> Status {
     invalid(&EncodeError(vec![Violation { field: field.to_owned(), reason: reason.into() }]))
 }
 
+/// UNAVAILABLE because something that the engine depends on does not answer.
+pub(crate) fn dependency(message: &str) -> Status {
+    status(ErrorKind::Dependency, message)
+}
+
 /// DEADLINE_EXCEEDED before any work was done.
 pub(crate) fn too_late() -> Status {
     from_score(&ScoreError::DeadlineExceeded)

@@ -9,9 +9,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def save(folder: Path, name: str, inputs, outputs, nodes, constants=()) -> None:
+def save(folder: Path, name: str, inputs, outputs, nodes, constants=(), opsets=(("", 17),)) -> None:
     graph = helper.make_graph(nodes, name, inputs, outputs, initializer=list(constants))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid(*o) for o in opsets], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     path = folder / f"{name}.onnx"
     path.write_bytes(model.SerializeToString())
@@ -111,13 +111,48 @@ def main(folder: Path) -> None:
         [axis],
     )
     mlflow(folder / "mlflow")
+    # Words: as they are, and as numbers, 0 where a word is unknown.
+    save(
+        folder,
+        "words",
+        [info("word", TensorProto.STRING, ["n", 2])],
+        [info("id", TensorProto.INT64, ["n", 2]), info("same", TensorProto.STRING, ["n", 2])],
+        [
+            helper.make_node(
+                "LabelEncoder",
+                ["word"],
+                ["id"],
+                domain="ai.onnx.ml",
+                keys_strings=["cat", "dög"],
+                values_int64s=[1, 2],
+                default_int64=0,
+            ),
+            helper.make_node("Identity", ["word"], ["same"]),
+        ],
+        opsets=[("", 17), ("ai.onnx.ml", 3)],
+    )
+    # Numbers of 16 bits: both are doubled.
+    save(
+        folder,
+        "small",
+        [info("half", TensorProto.FLOAT16, ["n", 3]), info("brain", TensorProto.BFLOAT16, ["n"])],
+        [info("half2", TensorProto.FLOAT16, ["n", 3]), info("brain2", TensorProto.BFLOAT16, ["n"])],
+        [
+            helper.make_node("Add", ["half", "half"], ["half2"]),
+            helper.make_node("Cast", ["brain"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["wide", "two"], ["wide2"]),
+            helper.make_node("Cast", ["wide2"], ["brain2"], to=TensorProto.BFLOAT16),
+        ],
+        [two],
+    )
     # A type that no request can carry.
     save(
         folder,
-        "text",
-        [info("s", TensorProto.STRING, ["n"])],
-        [info("t", TensorProto.STRING, ["n"])],
-        [helper.make_node("Identity", ["s"], ["t"])],
+        "tiny",
+        [info("s", TensorProto.FLOAT8E4M3FN, ["n"])],
+        [info("t", TensorProto.FLOAT, ["n"])],
+        [helper.make_node("Cast", ["s"], ["t"], to=TensorProto.FLOAT)],
+        opsets=[("", 19)],
     )
 
 

@@ -2,7 +2,7 @@
 
 use super::{
     encoder::{EncodeError, Violation},
-    sheet::{Encoded, Rejected, Rows, without_rejected},
+    sheet::{Cause, Encoded, Rejected, Rows, without_rejected},
     spec::FeatureSpec,
 };
 
@@ -83,7 +83,8 @@ impl Assembler {
             let bad = slots.filter(|(_, (id, (low, high)))| **id < i64::from(*low) || **id > i64::from(*high));
             bad.map(move |(column, (id, (low, high)))| {
                 let reason = format!("row {id} is not within the feature's rows, {low} to {high}");
-                let rejected = Rejected { candidate: row, field: self.slot_inputs[column].clone(), reason };
+                let rejected =
+                    Rejected { candidate: row, cause: Cause::Request, field: self.slot_inputs[column].clone(), reason };
                 Fault { rejected, tensor: Tensor::Ids, column }
             })
         });
@@ -92,7 +93,12 @@ impl Assembler {
                 let bad = values.iter().enumerate().filter(|(_, x)| !x.is_finite());
                 bad.map(move |(column, x)| {
                     let reason = format!("{x} is not a finite number");
-                    let rejected = Rejected { candidate: row, field: self.column_inputs[column].clone(), reason };
+                    let rejected = Rejected {
+                        candidate: row,
+                        cause: Cause::Request,
+                        field: self.column_inputs[column].clone(),
+                        reason,
+                    };
                     Fault { rejected, tensor: Tensor::Dense, column }
                 })
             });

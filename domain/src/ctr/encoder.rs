@@ -5,7 +5,7 @@
 //! of `dense` for every candidate. What is wrong with the request as a whole, or with its context, fails it;
 //! what is wrong with one candidate's value rejects that candidate alone.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
 use super::{
     categorical::{Categorical, Lookup, Scratch},
@@ -47,6 +47,8 @@ fn summary(violations: &[Violation]) -> String {
 pub struct Encoder {
     fields: Vec<Field>,
     by_input: HashMap<Box<str>, usize>,
+    /// Inputs that name entities and are no features themselves.
+    keys: Vec<Box<str>>,
     slots: usize,
     columns: usize,
 }
@@ -135,12 +137,13 @@ impl Encoder {
             };
             fields.push(Field { input: field.input().into(), accepts: field.accepts(), kind });
         }
-        let by_input = fields.iter().enumerate().map(|(i, f)| (f.input.clone(), i)).collect();
-        Ok(Self { fields, by_input, slots: spec.slots(), columns: spec.columns() })
+        let by_input: HashMap<_, _> = fields.iter().enumerate().map(|(i, f)| (f.input.clone(), i)).collect();
+        let keys = spec.entity_keys().into_iter().filter(|key| !by_input.contains_key(*key)).map(Into::into).collect();
+        Ok(Self { fields, by_input, keys, slots: spec.slots(), columns: spec.columns() })
     }
 
     /// Encodes `candidates` rows: `context` columns have one row, which holds for all of them, `columns`
-    /// have `candidates` rows.
+    /// have `candidates` rows. Columns of entity keys are checked like others and become nothing.
     ///
     /// # Errors
     /// [`EncodeError`] when the request as a whole is wrong: an unknown or repeated column, a wrong type or
@@ -163,23 +166,33 @@ impl Encoder {
         candidates: usize,
     ) -> Result<Vec<Option<(Scope, &'a Column<'a>)>>, EncodeError> {
         let mut by_field = vec![None; self.fields.len()];
+        let mut keys = vec![false; self.keys.len()];
         let mut violations = Vec::new();
         let context = context.iter().map(|c| (Scope::Context, 1, c));
         let columns = columns.iter().map(|c| (Scope::Candidates, candidates, c));
         for (scope, rows, column) in context.chain(columns) {
             let mut fail = |reason| violations.push(Violation { field: scope.path(column.name), reason });
-            let Some(&index) = self.by_input.get(column.name) else {
-                fail(self.unknown_feature(column.name));
-                continue;
+            let (takes, accepts, again) = match self.by_input.get(column.name) {
+                Some(&index) => {
+                    let field = &self.fields[index];
+                    let again = by_field[index].replace((scope, column)).is_some();
+                    (field.takes(&column.values), field.accepts, again)
+                }
+                None => {
+                    let Some(index) = self.keys.iter().position(|key| **key == *column.name) else {
+                        fail(self.unknown_feature(column.name));
+                        continue;
+                    };
+                    let takes = matches!(column.values, Values::Strings(_) | Values::Int64s(_));
+                    (takes, "strings or int64s", mem::replace(&mut keys[index], true))
+                }
             };
-            if by_field[index].is_some() {
+            if again {
                 fail("stands twice in the request; send each feature once".to_owned());
             }
-            by_field[index] = Some((scope, column));
-            let field = &self.fields[index];
             let found = column.values.rows();
-            if !field.takes(&column.values) {
-                fail(format!("has {}, this feature takes {}", column.values.type_name(), field.accepts));
+            if !takes {
+                fail(format!("has {}, this feature takes {accepts}", column.values.type_name()));
             } else if found != rows {
                 fail(format!("has {found} rows, needs {rows}"));
             } else if let Some(row) = column.missing.iter().find(|row| **row as usize >= rows) {
@@ -195,7 +208,8 @@ impl Encoder {
     }
 
     fn unknown_feature(&self, name: &str) -> String {
-        let mut known: Vec<&str> = self.fields.iter().map(|f| &*f.input).collect();
+        let mut known: Vec<&str> =
+            self.fields.iter().map(|f| &*f.input).chain(self.keys.iter().map(|k| &**k)).collect();
         known.sort_unstable();
         const SHOWN: usize = 20;
         let more = if known.len() > SHOWN { ", ..." } else { "" };

@@ -79,15 +79,63 @@ pub enum Source {
     /// The feature store has it, keyed by an entity. A request that carries a column of the field's name
     /// overrides the store.
     FeatureStore {
-        /// Kind of entity, for example `creative`.
+        /// Kind of entity, which is the name of its view, for example `campaign`.
         entity: String,
         /// Request input that holds the entity's key.
         entity_key: String,
-        /// The feature's name in the store.
-        feature: String,
+        /// The feature's name in the view; absent where `smoothed` makes the value of two.
+        feature: Option<String>,
+        /// A rate of two features, in place of `feature`.
+        smoothed: Option<Smoothed>,
         /// Age in seconds beyond which a stored value counts as missing.
         max_age: Option<f64>,
     },
+}
+
+/// `(successes + a) / (trials + a + b)`: the mean of a rate's posterior under a Beta(a, b) prior, so that an entity with
+/// few trials stays near the mean of all.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smoothed {
+    /// Feature that counts successes, for example `clicks_7d`.
+    pub successes: String,
+    /// Feature that counts trials, for example `impressions_7d`.
+    pub trials: String,
+    /// Successes before anything is seen; at least 0.
+    pub a: f64,
+    /// Failures before anything is seen; at least 0, and above 0 together with `a`.
+    pub b: f64,
+}
+
+impl Smoothed {
+    /// The rate.
+    #[must_use]
+    pub fn rate(&self, successes: f64, trials: f64) -> f64 {
+        (successes + self.a) / (trials + self.a + self.b)
+    }
+}
+
+impl Source {
+    /// Checks it by itself; `at` names it in errors.
+    fn check(&self, at: &str) -> Result<(), SpecError> {
+        let Self::FeatureStore { entity_key, feature, smoothed, max_age, .. } = self else { return Ok(()) };
+        if entity_key.is_empty() {
+            return Err(SpecError::at(at, "entity_key is empty; name the input that holds the entity's key"));
+        }
+        if feature.is_some() == smoothed.is_some() {
+            return Err(SpecError::at(at, "needs either `feature` or `smoothed`"));
+        }
+        if let Some(Smoothed { a, b, .. }) = smoothed
+            && !(a.is_finite() && b.is_finite() && *a >= 0.0 && *b >= 0.0 && a + b > 0.0)
+        {
+            return Err(SpecError::at(at, "smoothed needs finite a and b of at least 0, and a + b above 0"));
+        }
+        // A duration must hold it.
+        if max_age.is_some_and(|age| !(age > 0.0 && age <= 1e9)) {
+            return Err(SpecError::at(at, "max_age must be above 0 and at most 1e9 seconds"));
+        }
+        Ok(())
+    }
 }
 
 /// How a categorical value becomes a row.
@@ -235,6 +283,7 @@ impl FieldSpec {
 
     /// Checks the field by itself; `at` names it in errors.
     pub(super) fn check(&self, at: &str) -> Result<(), SpecError> {
+        self.source().check(&format!("{at}.source"))?;
         match self {
             Self::Categorical { encoding, rows, slots, multi, .. } => {
                 let width = multi.as_ref().map_or(1, |m| m.max_values);

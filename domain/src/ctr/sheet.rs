@@ -22,11 +22,22 @@ pub struct Encoded {
     pub rejected: Vec<Rejected>,
 }
 
+/// Why a candidate cannot be scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// What the request says of it.
+    Request,
+    /// A stored feature that cannot be had.
+    Store,
+}
+
 /// One candidate that cannot be scored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejected {
     /// Its index among the candidates.
     pub candidate: usize,
+    /// Whose fault it is. What encodes sees requests only; who looked features up knows better.
+    pub cause: Cause,
     /// The input that is wrong.
     pub field: String,
     /// What is wrong with it.
@@ -51,7 +62,9 @@ impl Sheet {
     pub(super) fn fail(&mut self, scope: Scope, candidate: usize, input: &str, reason: String) {
         match scope {
             Scope::Context => self.violations.push(Violation { field: scope.path(input), reason }),
-            Scope::Candidates => self.rejected.push(Rejected { candidate, field: input.to_owned(), reason }),
+            Scope::Candidates => {
+                self.rejected.push(Rejected { candidate, cause: Cause::Request, field: input.to_owned(), reason });
+            }
         }
     }
 

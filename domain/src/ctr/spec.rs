@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::model::{Signature, TensorInfo, digests};
 
 use super::{
-    field::{FieldSpec, Occupied},
+    field::{FieldSpec, Occupied, Source},
     hash::SCHEME,
     interval::Level,
 };
@@ -234,6 +234,20 @@ impl FeatureSpec {
         inputs
     }
 
+    /// Request inputs that name entities whose features are stored; each once.
+    #[must_use]
+    pub fn entity_keys(&self) -> Vec<&str> {
+        let mut keys = Vec::new();
+        for field in &self.fields {
+            if let Source::FeatureStore { entity_key, .. } = field.source()
+                && !keys.contains(&entity_key.as_str())
+            {
+                keys.push(entity_key);
+            }
+        }
+        keys
+    }
+
     /// Whether rows of some feature mean something to this version only.
     #[must_use]
     pub fn has_vocabulary(&self) -> bool {
@@ -317,11 +331,25 @@ impl FeatureSpec {
         }
         slots.finish()?;
         columns.finish()?;
+        self.check_keys()?;
         ranges.sort_unstable();
         for pair in ranges.windows(2) {
             if pair[1].0 < pair[0].1 {
                 let at = format!("fields[{:?}]", pair[1].2);
                 return Err(SpecError::at(at, format!("shares table rows with {:?}", pair[0].2)));
+            }
+        }
+        Ok(())
+    }
+
+    /// An input that names entities may be a feature too, if requests carry it as one value.
+    fn check_keys(&self) -> Result<(), SpecError> {
+        for key in self.entity_keys() {
+            let Some(field) = self.fields.iter().find(|field| field.input() == key) else { continue };
+            let one_value = matches!(field, FieldSpec::Categorical { multi: None, .. });
+            if !one_value || matches!(field.source(), Source::FeatureStore { .. }) {
+                let at = format!("fields[{:?}]", field.name());
+                return Err(SpecError::at(at, "holds keys of entities, so it must be a category that requests carry"));
             }
         }
         Ok(())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -24,6 +26,18 @@ MODEL = "ctr-upworthy"
 def client() -> Iterator[triton.InferenceServerClient]:
     binary = Path(os.environ.get("SERVER_UNDER_TEST", REPOSITORY / "target/debug/aibuyer-server"))
     with server.running(binary, REPOSITORY / "models") as address, triton.InferenceServerClient(address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton.InferenceServerClient]:
+    """Models without a contract: of words, and of numbers of 16 bits."""
+    binary = Path(os.environ.get("SERVER_UNDER_TEST", REPOSITORY / "target/debug/aibuyer-server"))
+    models = tmp_path_factory.mktemp("models")
+    for name in ("words", "small"):
+        (models / name / "1").mkdir(parents=True)
+        shutil.copy(REPOSITORY / f"server/tests/models/{name}.onnx", models / name / "1" / "model.onnx")
+    with server.running(binary, models) as address, triton.InferenceServerClient(address) as client:
         yield client
 
 
@@ -49,6 +63,34 @@ def test_golden_rows_come_back(client: triton.InferenceServerClient, golden: lis
     answer = client.infer(MODEL, request(golden), client_timeout=10)
     np.testing.assert_allclose(answer.as_numpy("logit"), [row["logit"] for row in golden], atol=1e-4)
     np.testing.assert_allclose(answer.as_numpy("logit_variance"), [row["logit_variance"] for row in golden], rtol=1e-3)
+
+
+def test_texts_come_back_as_they_were_sent(plain: triton.InferenceServerClient) -> None:
+    words = np.array([["cat", "dög"], ["", "日本"], ["dog", "cat"]], np.object_)
+    word = triton.InferInput("word", words.shape, "BYTES")
+    word.set_data_from_numpy(words)
+    answer = plain.infer("words", [word])
+    np.testing.assert_array_equal(answer.as_numpy("id"), [[1, 2], [0, 0], [0, 1]])
+    back = [[text.decode() for text in row] for row in answer.as_numpy("same")]
+    assert back == words.tolist()
+    assert plain.get_model_config("words").config.input[0].data_type == model_config_pb2.TYPE_STRING
+    word.set_data_from_numpy(np.array([[b"cat", b"\xff"]] * 3, np.object_))
+    with pytest.raises(triton.InferenceServerException, match=r'inputs\["word"\]\[1\]: is not UTF-8'):
+        plain.infer("words", [word])
+
+
+def test_numbers_of_16_bits_come_back_doubled(plain: triton.InferenceServerClient) -> None:
+    halves = np.array([[0.1, -65_000, 6e-8], [1, 2, 3]], np.float16)
+    brains = np.array([1e38, -0.5], ml_dtypes.bfloat16)
+    half = triton.InferInput("half", halves.shape, "FP16")
+    half.set_data_from_numpy(halves)
+    brain = triton.InferInput("brain", brains.shape, "BF16")
+    brain.set_data_from_numpy(brains)
+    answer = plain.infer("small", [half, brain])
+    assert answer.as_numpy("half2").dtype == np.float16
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(answer.as_numpy("half2"), halves + halves)
+    np.testing.assert_array_equal(answer.as_numpy("brain2").astype(np.float32), 2 * brains.astype(np.float32))
 
 
 def test_health_and_metadata(client: triton.InferenceServerClient) -> None:

@@ -37,10 +37,14 @@ class HashedTokens:
 
 @dataclass(frozen=True)
 class Number:
-    """A dense column, standardised, after log1p where it is a count."""
+    """A dense column, standardised, after log1p where it is a count.
+
+    `source` says where the server gets it from; without one it comes with the request, under its name.
+    """
 
     name: str
     is_count: bool = False
+    source: Mapping[str, Any] | None = None
 
 
 FieldPlan = Vocabulary | HashedTokens | Number
@@ -63,6 +67,7 @@ def build(model_name: str, unit: str, plan: Sequence[FieldPlan], rows: Sequence[
         field: dict[str, Any] = {"name": item.name, "source": {"kind": "request", "key": item.name}}
         match item:
             case Number():
+                field["source"] = item.source or field["source"]
                 field |= {"kind": "numeric", "column": column} | _numeric(item, rows)
                 column += 1
             case Vocabulary():

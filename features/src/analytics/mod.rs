@@ -15,6 +15,7 @@ use ::clickhouse::{Client, RowOwned, RowRead, query::Query};
 use aibuyer_domain::ErrorKind;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
+    task::yield_now,
     time::timeout_at,
 };
 
@@ -30,6 +31,8 @@ const RUNNING: usize = 2;
 /// Questions that may wait for those.
 const WAITING: usize = 8;
 
+/// Rows that are read in one go, some 100 µs: the thread may have other requests to serve.
+const ROWS_AT_ONCE: usize = 256;
 /// Takes a thousand long names, or the largest training profile.
 const MAX_QUERY_BYTES: &str = "4194304";
 
@@ -113,7 +116,18 @@ impl Turn<'_> {
     async fn rows<T: RowOwned + RowRead>(&self, query: Query) -> Result<Vec<T>, AnalyticsError> {
         let within = self.deadline.saturating_duration_since(Instant::now());
         let query = query.with_setting("max_execution_time", format!("{:.3}", within.as_secs_f64().max(0.001)));
-        bounded(&self.asks.url, within, query.fetch_all()).await.map_err(|error| {
+        let read = async {
+            let mut cursor = query.fetch::<T>()?;
+            let mut rows = Vec::new();
+            while let Some(row) = cursor.next().await? {
+                rows.push(row);
+                if rows.len() % ROWS_AT_ONCE == 0 {
+                    yield_now().await;
+                }
+            }
+            Ok(rows)
+        };
+        bounded(&self.asks.url, within, read).await.map_err(|error| {
             if error.is_schema() { AnalyticsError::Schema(error) } else { AnalyticsError::Call(error) }
         })
     }

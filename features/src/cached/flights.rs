@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Entry, Lookup, Shared};
+use super::{Lookup, Shared, entries::Entry};
 use crate::{store::StoreError, view::EntityKey};
 
 /// Keys of one query.
@@ -39,10 +39,10 @@ pub(super) struct Flight {
 
 impl Flight {
     /// Waits for it to land.
-    pub(super) async fn outcome(mut self, view: &str) -> Outcome {
+    pub(super) async fn outcome(mut self, view: &'static str) -> Outcome {
         match self.outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(StoreError::Broken(view.to_owned()))),
-            Err(_) => Err(StoreError::Broken(view.to_owned())),
+            Ok(outcome) => outcome.clone().unwrap_or(Err(StoreError::Broken(view))),
+            Err(_) => Err(StoreError::Broken(view)),
         }
     }
 }
@@ -100,7 +100,7 @@ impl Flights {
     /// Finds a place for each miss, and sees to it that stale ones are fetched.
     pub(super) fn join(
         self: &Arc<Self>,
-        keys: &[EntityKey],
+        keys: &[&str],
         misses: &[usize],
         stale: &[usize],
         now: Instant,
@@ -108,7 +108,7 @@ impl Flights {
         let mut starts = Vec::new();
         let mut desk = self.desk();
         let joined = misses.iter().map(|index| {
-            let key = &keys[*index];
+            let key = keys[*index];
             if let Some(flight) = desk.in_flight.get(key) {
                 return Joined::Flight(flight.clone());
             }
@@ -116,14 +116,20 @@ impl Flights {
             if let Some(lookup) = self.shared.get(key, now) {
                 return Joined::Known(lookup);
             }
-            desk.add(self, key, &mut starts).map_or(Joined::Refused, Joined::Flight)
+            match EntityKey::new(key) {
+                Ok(key) => desk.add(self, key, &mut starts).map_or(Joined::Refused, Joined::Flight),
+                Err(_) => Joined::Known(Lookup::Absent),
+            }
         });
         let joined = joined.collect();
         if now >= desk.refresh_from {
             for index in stale {
-                let key = &keys[*index];
+                let key = keys[*index];
                 let landed = || matches!(self.shared.get(key, now), Some(Lookup::Present(_)));
-                if !desk.in_flight.contains_key(key) && !landed() {
+                if !desk.in_flight.contains_key(key)
+                    && !landed()
+                    && let Ok(key) = EntityKey::new(key)
+                {
                     let _ = desk.add(self, key, &mut starts);
                 }
             }
@@ -141,7 +147,7 @@ type Start = (Pilot, oneshot::Receiver<Vec<EntityKey>>);
 
 impl Desk {
     /// Puts a key that is not in flight into the open query.
-    fn add(&mut self, flights: &Arc<Flights>, key: &EntityKey, starts: &mut Vec<Start>) -> Option<Flight> {
+    fn add(&mut self, flights: &Arc<Flights>, key: EntityKey, starts: &mut Vec<Start>) -> Option<Flight> {
         if self.in_flight.len() >= MOST_IN_FLIGHT {
             return None;
         }
@@ -154,7 +160,7 @@ impl Desk {
         });
         let flight = open.flight.clone();
         open.keys.push(key.clone());
-        self.in_flight.insert(key.clone(), flight.clone());
+        self.in_flight.insert(key, flight.clone());
         if open.keys.len() < BATCH {
             self.open = Some(open);
         } else {
@@ -205,7 +211,7 @@ impl Pilot {
         });
         if let Ok(entries) = &outcome {
             for (key, entry) in entries.iter() {
-                shared.entries.insert(key.clone(), entry.clone());
+                shared.entries.insert(key, entry.clone());
             }
         }
         self.land(&keys, outcome);

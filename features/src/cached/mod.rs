@@ -5,27 +5,36 @@
 //! keys, of all callers together, go into one query ([`flights`]). That an entity has no row is remembered too, for a
 //! shorter time; errors are not.
 //!
-//! moka holds the entries and decides which stay when memory is short. Ages are checked here, at the read, so that they
+//! Who stays when memory is short is decided beside the rows ([`entries`]). Ages are checked here, at the read, so that they
 //! hold to the instant and follow the clock of the runtime.
 
+mod entries;
 mod flights;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
-
-use moka::sync::Cache;
-use tokio::{runtime::Handle, time::Instant};
-
-use self::flights::{Flights, Joined, Outcome};
-use crate::{
-    store::{FeatureStore, StoreError},
-    view::{EntityKey, FeatureRow, FeatureView},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-/// What an entry takes beside its key and row: moka's bookkeeping, about.
-const ENTRY_BYTES: usize = 256;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
+
+use self::{
+    entries::{Entries, Entry},
+    flights::{Flights, Joined, Outcome},
+};
+use crate::{
+    store::{FeatureStore, StoreError},
+    view::{FeatureRow, FeatureView},
+};
 
 /// How long what is known may be used, and how much may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,19 +60,12 @@ pub enum Lookup {
     Absent,
 }
 
-/// An entity's row, or that there is none.
-#[derive(Debug, Clone)]
-struct Entry {
-    fetched: Instant,
-    row: Option<Arc<FeatureRow>>,
-}
-
 /// What a cache and its flights share.
 struct Shared {
     view: FeatureView,
     store: Arc<dyn FeatureStore>,
     options: CacheOptions,
-    entries: Cache<EntityKey, Entry, foldhash::fast::RandomState>,
+    entries: Entries,
 }
 
 impl Shared {
@@ -77,8 +79,8 @@ impl Shared {
         }
     }
 
-    fn get(&self, key: &EntityKey, now: Instant) -> Option<Lookup> {
-        self.judge(&self.entries.get(key)?, now)
+    fn get(&self, key: &str, now: Instant) -> Option<Lookup> {
+        self.entries.read(key, |entry| self.judge(entry, now))
     }
 }
 
@@ -86,6 +88,8 @@ impl Shared {
 pub struct CachedView {
     shared: Arc<Shared>,
     flights: Arc<Flights>,
+    /// Keys looked up so far.
+    looked_up: AtomicU64,
 }
 
 impl CachedView {
@@ -93,24 +97,18 @@ impl CachedView {
     /// runtime, ends none that others wait for.
     #[must_use]
     pub fn new(view: FeatureView, store: Arc<dyn FeatureStore>, options: CacheOptions, on: Handle) -> Self {
-        let weight = |key: &EntityKey, entry: &Entry| {
-            let bytes = ENTRY_BYTES + key.as_str().len() + entry.row.as_ref().map_or(0, |row| row.bytes());
-            u32::try_from(bytes).unwrap_or(u32::MAX)
-        };
-        let entries = Cache::builder()
-            .max_capacity(options.capacity)
-            .weigher(weight)
-            .time_to_live(options.hard_age.max(options.absent_age))
-            .build_with_hasher(foldhash::fast::RandomState::default());
+        let entries = Entries::new(options.capacity, options.hard_age.max(options.absent_age));
         let shared = Arc::new(Shared { view, store, options, entries });
-        Self { flights: Arc::new(Flights::new(Arc::clone(&shared), on)), shared }
+        Self { flights: Arc::new(Flights::new(Arc::clone(&shared), on)), shared, looked_up: AtomicU64::new(0) }
     }
 
-    /// What is known of each key, in the order of the keys; waits for those of which nothing is.
+    /// What is known of each key, in the order of the keys; waits for those of which nothing is, but not beyond `until`:
+    /// a query goes on without its callers, for the next ones. A key that is empty or longer than
+    /// [`EntityKey::LONGEST`](crate::view::EntityKey::LONGEST) names no entity: it is absent.
     ///
     /// # Errors
-    /// Each key's own: [`StoreError`] where the store did not answer for it.
-    pub async fn get(&self, keys: &[EntityKey]) -> Vec<Result<Lookup, StoreError>> {
+    /// Each key's own: [`StoreError`] where the store did not answer for it in time.
+    pub async fn get(&self, keys: &[&str], until: Instant) -> Vec<Result<Lookup, StoreError>> {
         let now = Instant::now();
         let (mut misses, mut stale) = (Vec::new(), Vec::new());
         let mut known = Vec::with_capacity(keys.len());
@@ -124,6 +122,7 @@ impl CachedView {
             // Overwritten where it is a miss.
             known.push(Ok(lookup.unwrap_or(Lookup::Absent)));
         }
+        self.shared.entries.note(keys, self.looked_up.fetch_add(keys.len() as u64, Ordering::Relaxed));
         if misses.is_empty() && stale.is_empty() {
             return known;
         }
@@ -132,18 +131,20 @@ impl CachedView {
         for (index, joined) in misses.into_iter().zip(joined) {
             known[index] = match joined {
                 Joined::Known(lookup) => Ok(lookup),
-                Joined::Refused => Err(StoreError::Busy(self.shared.view.name.to_owned())),
+                Joined::Refused => Err(StoreError::Busy(self.shared.view.name)),
                 Joined::Flight(flight) => {
                     let at = match landed.iter().position(|(id, _)| *id == flight.id) {
                         Some(at) => at,
                         None => {
-                            landed.push((flight.id, flight.outcome(self.shared.view.name).await));
+                            let (id, name) = (flight.id, self.shared.view.name);
+                            let outcome = timeout_at(until, flight.outcome(name)).await;
+                            landed.push((id, outcome.unwrap_or(Err(StoreError::Late(name)))));
                             landed.len() - 1
                         }
                     };
                     match &landed[at].1 {
                         Err(error) => Err(error.clone()),
-                        Ok(entries) => Ok(match entries.get(&keys[index]).and_then(|entry| entry.row.clone()) {
+                        Ok(entries) => Ok(match entries.get(keys[index]).and_then(|entry| entry.row.clone()) {
                             Some(row) => Lookup::Present(row),
                             None => Lookup::Absent,
                         }),

@@ -13,7 +13,7 @@ use tokio::{runtime, time};
 use super::*;
 use crate::{
     store::{Fetch, Rows},
-    view::FeatureValue,
+    view::{EntityKey, FeatureValue},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ impl FeatureStore for Fake {
             time::sleep(self.takes).await;
             let state = *self.state.lock().unwrap();
             match state {
-                State::Down => return Err(StoreError::Broken(view.name.to_owned())),
+                State::Down => return Err(StoreError::Broken(view.name)),
                 State::Panics => panic::resume_unwind(Box::new("as told")),
                 State::Up => {}
             }
@@ -67,8 +67,16 @@ fn key(number: usize) -> EntityKey {
     EntityKey::new(&format!("camp_{number}")).unwrap()
 }
 
-fn keys(numbers: impl IntoIterator<Item = usize>) -> Vec<EntityKey> {
-    numbers.into_iter().map(key).collect()
+/// As long as it takes.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+/// What a caller of these keys sees.
+async fn get(view: &CachedView, numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
+    let keys: Vec<_> = numbers.into_iter().map(key).collect();
+    let keys: Vec<_> = keys.iter().map(EntityKey::as_str).collect();
+    seen(&view.get(&keys, far()).await)
 }
 
 fn cached(fake: Fake) -> (Arc<CachedView>, Arc<Fake>) {
@@ -77,7 +85,7 @@ fn cached(fake: Fake) -> (Arc<CachedView>, Arc<Fake>) {
     (Arc::new(CachedView::new(FeatureView::campaign(), store, OPTIONS, Handle::current())), fake)
 }
 
-/// What a caller sees: P or S and the number, A, or E.
+/// The same in short: P or S and the number, A, or E.
 fn seen(lookups: &[Result<Lookup, StoreError>]) -> Vec<String> {
     let number = |row: &FeatureRow| match row.values[0] {
         FeatureValue::Integer(number) => number,
@@ -96,18 +104,17 @@ fn seen(lookups: &[Result<Lookup, StoreError>]) -> Vec<String> {
 async fn rows_are_fetched_once_then_served_stale_then_fetched_again() {
     let (view, fake) = cached(Fake::default());
     fake.rows.lock().unwrap().insert(key(1), 1);
-    let both = keys([1, 2]);
-    assert_eq!(seen(&view.get(&both).await), ["P1", "A"]);
+    assert_eq!(get(&view, [1, 2]).await, ["P1", "A"]);
     fake.rows.lock().unwrap().extend([(key(1), 2), (key(2), 3)]);
     time::advance(4 * SECOND).await;
-    assert_eq!(seen(&view.get(&both).await), ["P1", "A"]);
+    assert_eq!(get(&view, [1, 2]).await, ["P1", "A"]);
     // The absent one has the shorter life.
     time::advance(2 * SECOND).await;
-    assert_eq!(seen(&view.get(&both).await), ["P1", "P3"]);
+    assert_eq!(get(&view, [1, 2]).await, ["P1", "P3"]);
     time::advance(5 * SECOND).await;
-    assert_eq!(seen(&view.get(&both).await), ["S1", "P3"]);
+    assert_eq!(get(&view, [1, 2]).await, ["S1", "P3"]);
     time::sleep(Duration::from_millis(5)).await;
-    assert_eq!(seen(&view.get(&both).await), ["P2", "P3"]);
+    assert_eq!(get(&view, [1, 2]).await, ["P2", "P3"]);
     assert_eq!(fake.queries.lock().unwrap().len(), 3);
 }
 
@@ -118,11 +125,11 @@ async fn callers_share_queries_and_each_key_is_in_one() {
     let callers: Vec<_> = (0..64)
         .map(|caller| {
             let view = Arc::clone(&view);
-            tokio::spawn(async move { view.get(&keys((0..256).map(|n| (caller * 97 + n * 31) % 5000))).await })
+            tokio::spawn(async move { get(&view, (0..256).map(|n| (caller * 97 + n * 31) % 5000)).await })
         })
         .collect();
     for caller in callers {
-        assert!(seen(&caller.await.unwrap()).iter().all(|seen| seen == "P1"));
+        assert!(caller.await.unwrap().iter().all(|seen| seen == "P1"));
     }
     let queries = fake.queries.lock().unwrap();
     let all: Vec<&EntityKey> = queries.iter().flatten().collect();
@@ -135,8 +142,8 @@ async fn callers_share_queries_and_each_key_is_in_one() {
 async fn a_caller_that_goes_away_ends_no_query() {
     let (view, fake) = cached(Fake { takes: SECOND, ..Fake::default() });
     fake.rows.lock().unwrap().insert(key(1), 7);
-    assert!(time::timeout(SECOND / 2, view.get(&keys([1]))).await.is_err());
-    assert_eq!(seen(&view.get(&keys([1])).await), ["P7"]);
+    assert!(time::timeout(SECOND / 2, get(&view, [1])).await.is_err());
+    assert_eq!(get(&view, [1]).await, ["P7"]);
     assert_eq!(fake.queries.lock().unwrap().len(), 1);
 }
 
@@ -146,22 +153,22 @@ async fn errors_are_not_kept_and_a_panic_leaves_nothing_in_flight() {
     fake.rows.lock().unwrap().insert(key(1), 7);
     for state in [State::Down, State::Panics] {
         *fake.state.lock().unwrap() = state;
-        assert_eq!(seen(&view.get(&keys([1])).await), ["E"]);
+        assert_eq!(get(&view, [1]).await, ["E"]);
         assert!(view.flights.is_idle());
     }
     *fake.state.lock().unwrap() = State::Up;
-    assert_eq!(seen(&view.get(&keys([1])).await), ["P7"]);
+    assert_eq!(get(&view, [1]).await, ["P7"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_is_asked_once_a_second_for_stale_rows() {
     let (view, fake) = cached(Fake::default());
     fake.rows.lock().unwrap().insert(key(1), 7);
-    view.get(&keys([1])).await;
+    get(&view, [1]).await;
     time::advance(OPTIONS.soft_age).await;
     *fake.state.lock().unwrap() = State::Down;
     for _ in 0..100 {
-        assert_eq!(seen(&view.get(&keys([1])).await), ["S7"]);
+        assert_eq!(get(&view, [1]).await, ["S7"]);
         time::sleep(SECOND / 10).await;
     }
     let queries = fake.queries.lock().unwrap().len();
@@ -171,8 +178,22 @@ async fn a_store_that_is_down_is_asked_once_a_second_for_stale_rows() {
 #[tokio::test(start_paused = true)]
 async fn lookups_are_refused_when_too_many_wait() {
     let (view, _fake) = cached(Fake { takes: SECOND, ..Fake::default() });
-    let crowd = view.get(&keys(0..70_000)).await;
-    assert_eq!(seen(&crowd).iter().filter(|seen| *seen == "E").count(), 70_000 - 65_536);
+    let crowd = get(&view, 0..70_000).await;
+    assert_eq!(crowd.iter().filter(|seen| *seen == "E").count(), 70_000 - 65_536);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_cannot_wait_gets_what_is_there_and_the_next_one_the_rest() {
+    let (slow, fake) = cached(Fake { takes: SECOND, ..Fake::default() });
+    fake.rows.lock().unwrap().extend([(key(1), 1), (key(2), 2)]);
+    assert_eq!(get(&slow, [1]).await, ["P1"]);
+    let soon = Instant::now() + SECOND / 2;
+    let known = slow.get(&["camp_1", "camp_2"], soon).await;
+    assert_eq!((Instant::now(), seen(&known)), (soon, vec!["P1".to_owned(), "E".to_owned()]));
+    assert_eq!(known[1], Err(StoreError::Late("campaign")));
+    time::advance(SECOND).await;
+    tokio::task::yield_now().await;
+    assert_eq!(seen(&slow.get(&["camp_2"], Instant::now()).await), ["P2"]);
 }
 
 #[test]
@@ -183,7 +204,7 @@ fn a_runtime_that_has_ended_breaks_lookups_off_and_blocks_none() {
     let store = Arc::new(Fake::default()) as Arc<dyn FeatureStore>;
     let view = CachedView::new(FeatureView::campaign(), store, OPTIONS, handle);
     let here = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    assert_eq!(seen(&here.block_on(view.get(&keys([1])))), ["E"]);
+    assert_eq!(here.block_on(get(&view, [1])), ["E"]);
     assert!(view.flights.is_idle());
 }
 
@@ -265,7 +286,7 @@ proptest! {
             for step in steps {
                 match step {
                     Step::Get(numbers) => {
-                        let seen = seen(&view.get(&keys(numbers.iter().copied())).await);
+                        let seen = get(&view, numbers.iter().copied()).await;
                         assert_eq!(seen, naive.get(&numbers), "{numbers:?} at {} s", naive.now);
                         // What goes on behind the caller's back ends within this second; the next is two later.
                         naive.now += 2;

@@ -77,13 +77,13 @@ fn select(view: &FeatureView) -> String {
 }
 
 fn schema(view: &FeatureView, reason: String) -> StoreError {
-    StoreError::Schema { view: view.name.to_owned(), table: view.table.to_owned(), reason }
+    StoreError::Schema { view: view.name, table: view.table, reason: reason.into() }
 }
 
 fn failure(view: &FeatureView, error: CallError) -> StoreError {
     match error.code() {
         // An unknown database, table or column; a key of a type that text cannot be compared with.
         Some(81 | 60 | 47 | 16 | 53 | 386) => schema(view, error.to_string()),
-        _ => StoreError::Call { view: view.name.to_owned(), table: view.table.to_owned(), error },
+        _ => StoreError::Call { view: view.name, table: view.table, error: error.into() },
     }
 }

@@ -14,7 +14,7 @@ use aibuyer_features::{
     store::{FeatureStore, Fetch, StoreError},
     view::{EntityKey, FeatureKind, FeatureRow, FeatureValue, FeatureView},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{engine::Engine, schema::connection};
 
@@ -48,6 +48,11 @@ fn cached(store: ClickHouseStore, options: CacheOptions) -> (Arc<CachedView>, Ar
     let counted = Arc::new(Counted { store, queries: AtomicUsize::new(0) });
     let store = Arc::clone(&counted) as Arc<dyn FeatureStore>;
     (Arc::new(CachedView::new(FeatureView::campaign(), store, options, Handle::current())), counted)
+}
+
+/// As long as it takes.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
 }
 
 fn keys<const N: usize>(names: [&str; N]) -> [EntityKey; N] {
@@ -134,8 +139,9 @@ async fn a_cold_burst_of_64_requests_needs_few_queries() {
             let view = Arc::clone(&view);
             tokio::spawn(async move {
                 let numbers: Vec<usize> = (0..256).map(|n| (request * 156 + n) % 10_000).collect();
-                let keys: Vec<_> = numbers.iter().map(|n| EntityKey::new(&format!("c{n}")).unwrap()).collect();
-                (numbers, view.get(&keys).await)
+                let keys: Vec<_> = numbers.iter().map(|n| format!("c{n}")).collect();
+                let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+                (numbers, view.get(&keys, far()).await)
             })
         })
         .collect();
@@ -161,21 +167,18 @@ async fn while_clickhouse_is_away_rows_are_served_with_their_age_and_it_is_found
     engine.sql("outage", &format!("{insert} ('a', 'u', now() - 100, 1)")).unwrap();
     // Stale at once: each lookup asks for a newer one.
     let (view, _) = cached(store, CacheOptions { soft_age: Duration::ZERO, ..OPTIONS });
-    let [a, b] = keys(["a", "b"]);
-    let Ok(Lookup::Present(first)) = view.get(std::slice::from_ref(&a)).await.remove(0) else { panic!("not there") };
+    let Ok(Lookup::Present(first)) = view.get(&["a"], far()).await.remove(0) else { panic!("not there") };
     engine.kill();
     let now = SystemTime::now();
-    let Ok(Lookup::Stale(row)) = view.get(std::slice::from_ref(&a)).await.remove(0) else { panic!("not stale") };
+    let Ok(Lookup::Stale(row)) = view.get(&["a"], far()).await.remove(0) else { panic!("not stale") };
     assert!(row.age(now) >= Duration::from_secs(99), "{:?}", row.age(now));
     assert!(row.age(now + WITHIN) == row.age(now) + WITHIN && row.computed_at == first.computed_at);
-    let Err(StoreError::Call { error, .. }) = view.get(std::slice::from_ref(&b)).await.remove(0) else {
-        panic!("no error")
-    };
+    let Err(StoreError::Call { error, .. }) = view.get(&["b"], far()).await.remove(0) else { panic!("no error") };
     assert!(error.to_string().contains("cannot be reached"), "{error}");
     engine.restart();
     engine.sql("outage", "SYSTEM STOP VIEW campaign_features_refresh").unwrap();
     engine.sql("outage", &format!("{insert} ('b', 'u', now(), 2)")).unwrap();
-    assert!(matches!(view.get(&[b]).await.remove(0), Ok(Lookup::Present(_))));
+    assert!(matches!(view.get(&["b"], far()).await.remove(0), Ok(Lookup::Present(_))));
 }
 
 #[tokio::test]

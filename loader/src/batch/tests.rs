@@ -69,7 +69,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Many requests at once, some longer than a batch, some whose callers leave: each caller that stays
-    /// gets exactly its own rows in its own order; failures and panics reach only batches that held one.
+    /// gets exactly its own rows in its own order, whatever their type; failures and panics reach only batches that held one.
     #[test]
     fn each_caller_gets_its_own_rows(
         sizes in proptest::collection::vec((1usize..30, proptest::bool::weighted(0.2)), 1..40),

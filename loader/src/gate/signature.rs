@@ -1,7 +1,7 @@
 //! Whether callers of one version can call another without a change.
 
 use aibuyer_domain::{
-    ctr::FeatureSpec,
+    ctr::{FeatureSpec, FieldSpec, Source},
     model::{Signature, TensorInfo},
 };
 
@@ -19,14 +19,23 @@ pub(super) fn features(candidate: &FeatureSpec, serving: &FeatureSpec) -> Result
             let (new, old) = (new.accepts(), old.accepts());
             return Err(format!("the feature {input:?} takes {new}, and callers may send {old}"));
         }
-        if new.needs_value() && !old.needs_value() {
+        if asks(new) && !old.needs_value() {
             return Err(format!("the feature {input:?} must have a value, and callers may leave it out"));
         }
         if new.rejects_unknown() && !old.rejects_unknown() {
             return Err(format!("the feature {input:?} refuses unknown values, and callers may send them"));
         }
     }
-    for new in candidate.fields.iter().filter(|f| f.needs_value()) {
+    let named = |spec: &FeatureSpec, input: &str| {
+        spec.entity_keys().contains(&input) || spec.fields.iter().any(|f| f.input() == input)
+    };
+    if let Some(key) = serving.entity_keys().into_iter().find(|key| !named(candidate, key)) {
+        return Err(format!("callers send {key:?}, the key of stored features, which it does not have and so refuses"));
+    }
+    if let Some(key) = candidate.entity_keys().into_iter().find(|key| !named(serving, key)) {
+        return Err(format!("it looks features up by {key:?}, which no caller may send today"));
+    }
+    for new in candidate.fields.iter().filter(|f| asks(f)) {
         let input = new.input();
         if serving.fields.iter().all(|f| f.input() != input) {
             return Err(format!("the feature {input:?} must have a value, and no caller may send it today"));
@@ -36,6 +45,11 @@ pub(super) fn features(candidate: &FeatureSpec, serving: &FeatureSpec) -> Result
         return Err("it gives no `logit_variance`, so callers would get no intervals any more".to_owned());
     }
     Ok(())
+}
+
+/// Whether a request must carry the feature: a stored one is looked up.
+fn asks(field: &FieldSpec) -> bool {
+    field.needs_value() && matches!(field.source(), Source::Request { .. })
 }
 
 /// Whether every value of `serving`'s inputs is one of `candidate`'s, and every output still comes.
@@ -203,6 +217,24 @@ mod tests {
         ];
         for (candidate, part) in bad {
             let reason = features(&candidate, &serving()).unwrap_err();
+            assert!(reason.contains(part), "{part}: {reason}");
+        }
+        // What is looked up need not be sent, but the key by which it is must be.
+        let by = |key: &str| json!({"kind": "feature_store", "entity": "campaign", "entity_key": key, "feature": "clicks_1d"});
+        let stored = |key: &str| field(1, "clicks", &json!({"column": 1, "source": by(key)}));
+        let id = || field(1, "campaign_id", &json!({}));
+        let bare = spec(&[plain(), number(0, "price")], false);
+        let with_key = spec(&[plain(), id(), number(0, "price")], false);
+        let looked_up = spec(&[plain(), id(), number(0, "price"), stored("campaign_id")], false);
+        let keyed = spec(&[plain(), number(0, "price"), stored("campaign_id")], false);
+        let carried = spec(&[plain(), number(0, "price"), field(1, "clicks", &json!({"column": 1}))], false);
+        assert_eq!(features(&looked_up, &with_key), Ok(()));
+        for (candidate, serving, part) in [
+            (&keyed, &bare, "by \"campaign_id\", which no caller may send"),
+            (&bare, &keyed, "\"clicks\", which it does not have"),
+            (&carried, &keyed, "callers send \"campaign_id\""),
+        ] {
+            let reason = features(candidate, serving).unwrap_err();
             assert!(reason.contains(part), "{part}: {reason}");
         }
         // Where callers always send it, it may be asked for.

@@ -58,8 +58,16 @@ pub(super) struct BoundSession {
 }
 
 impl BoundSession {
-    pub(super) fn new(session: session::Session, buffers: Buffers, placement: Placement) -> ort::Result<Self> {
+    pub(super) fn new(session: session::Session, buffers: Buffers, mut placement: Placement) -> ort::Result<Self> {
         let signature = signature(&session);
+        let has = |dtype| signature.inputs.iter().chain(&signature.outputs).any(|t| t.dtype == dtype);
+        // Texts have no bytes that could be copied, and ort copies between memories by a model that knows no bfloat16.
+        let unfit = has("string") || matches!(buffers, Buffers::Device { .. }) && has("bfloat16");
+        let buffers = if unfit { Buffers::None } else { buffers };
+        if unfit && placement.graphs {
+            placement.graphs = false;
+            "no CUDA graphs for models of strings or bfloat16".clone_into(&mut placement.reason);
+        }
         let mut plain = RunOptions::new()?;
         plain.set(GRAPH, "-1")?;
         Ok(Self { bindings: BTreeMap::new(), buffers, session, signature, placement, plain, proven: false })
@@ -189,7 +197,11 @@ impl Binding {
         inputs: &[Tensor],
     ) -> ort::Result<Vec<Tensor>> {
         for ((tensor, info), buffer) in inputs.iter().zip(&signature.inputs).zip(&mut self.inputs) {
-            each!(&tensor.elements, values => buffer.host.try_extract_tensor_mut()?.1.copy_from_slice(values));
+            each!(
+                &tensor.elements,
+                values => buffer.host.try_extract_tensor_mut()?.1.copy_from_slice(values),
+                _ => return Err(ort::Error::new("text has no buffers"))
+            );
             match &mut buffer.device {
                 Some(device) => buffer.host.copy_into(device)?,
                 // Owned tensors only: ort waits for itself for ever where a borrowed one is bound.

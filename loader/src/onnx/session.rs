@@ -21,7 +21,7 @@ use ort::{
         self, SessionInputValue,
         builder::{GraphOptimizationLevel, SessionBuilder},
     },
-    value::{Outlet, TensorElementType, TensorRef, TensorValueTypeMarker, Value, ValueType},
+    value::{Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, TensorValueTypeMarker, Value, ValueType},
 };
 
 /// ONNX Runtime, loaded into this process.
@@ -160,7 +160,7 @@ fn info(outlet: &Outlet) -> TensorInfo {
 }
 
 /// Types that tensors may have, and their names as ONNX and numpy spell them.
-const TYPES: [(TensorElementType, &str); 11] = [
+const TYPES: [(TensorElementType, &str); 14] = [
     (TensorElementType::Bool, "bool"),
     (TensorElementType::Uint8, "uint8"),
     (TensorElementType::Int8, "int8"),
@@ -172,6 +172,9 @@ const TYPES: [(TensorElementType, &str); 11] = [
     (TensorElementType::Int64, "int64"),
     (TensorElementType::Float32, "float32"),
     (TensorElementType::Float64, "float64"),
+    (TensorElementType::Float16, "float16"),
+    (TensorElementType::Bfloat16, "bfloat16"),
+    (TensorElementType::String, "string"),
 ];
 
 fn dtype(ty: TensorElementType) -> String {
@@ -201,7 +204,12 @@ impl OnnxSession {
 
 pub(super) fn value(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
     let shape = tensor.shape.as_slice();
-    each!(&tensor.elements, values => Ok(TensorRef::from_array_view((shape, values.as_slice()))?.into()))
+    each!(
+        &tensor.elements,
+        values => Ok(TensorRef::from_array_view((shape, values.as_slice()))?.into()),
+        // ONNX Runtime's own strings: they are copied.
+        text => Ok(OrtTensor::from_string_array((shape, text.as_slice()))?.into())
+    )
 }
 
 pub(super) fn tensor<T: TensorValueTypeMarker + ?Sized>(value: &Value<T>) -> ort::Result<Tensor> {
@@ -222,6 +230,12 @@ pub(super) fn tensor<T: TensorValueTypeMarker + ?Sized>(value: &Value<T>) -> ort
         Some(TensorElementType::Uint64) => read!(U64),
         Some(TensorElementType::Int64) => read!(I64),
         Some(TensorElementType::Float64) => read!(F64),
+        Some(TensorElementType::Float16) => read!(F16),
+        Some(TensorElementType::Bfloat16) => read!(BF16),
+        Some(TensorElementType::String) => {
+            let (shape, text) = value.try_extract_strings()?;
+            (shape, Elements::Text(text))
+        }
         // Anything else is an error that says what it is.
         _ => read!(F32),
     };

@@ -1,7 +1,8 @@
 //! Verifying and warming a CTR model: its contract, its hashes, its worked examples.
 
 use aibuyer_domain::{
-    ctr::{Calibration, Encoder, FeatureSpec, Profile, Rows, Vocabulary, golden},
+    ctr::{Calibration, Encoder, FeatureSpec, Profile, Rows, Vocabulary, golden, stored::Stored},
+    feature_view::FeatureView,
     model::Signature,
 };
 
@@ -25,6 +26,8 @@ pub struct CtrFiles {
     pub spec: FeatureSpec,
     /// The encoder of the spec.
     pub encoder: Encoder,
+    /// What comes from feature views, [`FeatureView::all`].
+    pub stored: Stored,
     /// What the trainer measured; absent where the model has no intervals.
     pub calibration: Option<Calibration>,
     /// How features were distributed in training, if the trainer said so.
@@ -106,6 +109,7 @@ impl CtrFiles {
     pub(super) fn verify(files: &mut Files, mlmodel: &MlModel) -> Result<(Self, String, ModelFiles), LoadError> {
         let spec = FeatureSpec::parse(&files.read(FEATURE_SPEC)?)?;
         mlmodel.check(FEATURE_SPEC, &spec.model.file, spec.contract_version)?;
+        let stored = Stored::resolve(&spec, &FeatureView::all())?;
         let mut contents = files.hashed(FEATURE_SPEC, &spec.files_sha256)?;
         // `FeatureSpec::parse` made sure that every file it refers to is among the hashed ones.
         let mut take = |file: &str| contents.remove(file).unwrap_or_default();
@@ -139,7 +143,7 @@ impl CtrFiles {
         let example_rows = golden::check_encoding(&encoder, &examples)?;
         golden::check_estimates(&examples)?;
         let file = spec.model.file.clone();
-        Ok((Self { spec, encoder, calibration, profile, examples, example_rows }, file, model))
+        Ok((Self { spec, encoder, stored, calibration, profile, examples, example_rows }, file, model))
     }
 
     /// Runs the session on the ends of every field's row range and on the worked examples, alone and as one

@@ -63,8 +63,10 @@ fn group(group: &str, declared: &[Declaration], actual: &[TensorInfo]) -> Option
         let name = want.name.as_deref().unwrap_or("without a name");
         let Some(got) = got else { return Some(format!("MLmodel names the {group} `{name}`, which the model lacks")) };
         let Spec { dtype, shape } = &want.spec;
+        // numpy's texts; an `object` may be anything.
+        let named = if matches!(dtype.as_str(), "str" | "bytes") { "string" } else { dtype };
         // Other types are not numpy's, and refused by themselves.
-        let same_type = *dtype == got.dtype || Elements::zeros(dtype, 0).is_none();
+        let same_type = named == got.dtype || Elements::zeros(named, 0).is_none();
         let fits = |(want, got): (&i64, &Option<usize>)| match (usize::try_from(*want), got) {
             (Ok(want), Some(got)) => want == *got,
             _ => true,
@@ -89,7 +91,12 @@ mod tests {
         };
         let actual = Signature {
             inputs: vec![tensor("x", "float32", &[None, Some(3)])],
-            outputs: vec![tensor("y", "float32", &[None]), tensor("z", "int64", &[None])],
+            outputs: vec![
+                tensor("y", "float32", &[None]),
+                tensor("z", "int64", &[None]),
+                tensor("s", "string", &[None]),
+                tensor("h", "float16", &[None]),
+            ],
         };
         let declare = |name: &str, dtype: &str, shape: &str| {
             format!(r#"[{{{name}"type": "tensor", "tensor-spec": {{"dtype": "{dtype}", "shape": {shape}}}}}]"#)
@@ -113,8 +120,15 @@ mod tests {
             let reason = Declared::parse(Some(&bad), None).mismatch(&actual).unwrap_or_default();
             assert!(reason.contains(part), "{part}: {reason}");
         }
-        let y = declare(r#""name": "y", "#, "float32", "[-1]");
-        assert_eq!(Declared::parse(None, Some(&y)).mismatch(&actual), None);
+        for (name, dtype) in [("y", "float32"), ("s", "str"), ("s", "bytes"), ("s", "object"), ("h", "float16")] {
+            let good = declare(&format!(r#""name": "{name}", "#), dtype, "[-1]");
+            assert_eq!(Declared::parse(None, Some(&good)).mismatch(&actual), None, "{name} {dtype}");
+        }
+        for (name, dtype, part) in [("y", "str", "y float32 [batch], MLmodel says str"), ("h", "float32", "h float16")]
+        {
+            let bad = declare(&format!(r#""name": "{name}", "#), dtype, "[-1]");
+            assert!(Declared::parse(None, Some(&bad)).mismatch(&actual).is_some_and(|r| r.contains(part)), "{part}");
+        }
         let y = declare(r#""name": "q", "#, "float32", "[-1]");
         assert!(Declared::parse(None, Some(&y)).mismatch(&actual).is_some_and(|r| r.contains("the output `q`")));
     }

@@ -4,6 +4,7 @@
 //! (text, dates, missing values) is no example of a tensor model and left alone.
 
 use aibuyer_domain::model::{Signature, TensorInfo};
+use half::{bf16, f16};
 use serde_json::{Map, Value};
 
 use super::files::Files;
@@ -147,6 +148,8 @@ impl Example {
             let bad = match &output.elements {
                 Elements::F32(values) => values.iter().copied().map(f64::from).find(|x| !x.is_finite()),
                 Elements::F64(values) => values.iter().copied().find(|x| !x.is_finite()),
+                Elements::F16(values) => values.iter().copied().map(f64::from).find(|x| !x.is_finite()),
+                Elements::BF16(values) => values.iter().copied().map(f64::from).find(|x| !x.is_finite()),
                 _ => None,
             };
             if let Some(bad) = bad {
@@ -168,7 +171,12 @@ fn tensor(info: &TensorInfo, value: &Value) -> Result<Tensor, Misfit> {
     if !flatten(value, 0, &mut shape, &mut leaves) {
         return wrong("its lists differ in length");
     }
-    if leaves.iter().any(|leaf| !matches!(leaf, Value::Number(_) | Value::Bool(_))) {
+    let of_tensors = |leaf: &&Value| match leaf {
+        Value::Number(_) | Value::Bool(_) => true,
+        Value::String(_) => info.dtype == "string",
+        _ => false,
+    };
+    if !leaves.iter().all(of_tensors) {
         return Err(Misfit::Other);
     }
     // One value a row, as columns have them.
@@ -202,7 +210,7 @@ fn flatten<'a>(value: &'a Value, depth: usize, shape: &mut Vec<usize>, leaves: &
     items.iter().all(|item| flatten(item, depth + 1, shape, leaves))
 }
 
-/// Reads numbers; the first that is not of the type is the error.
+/// Reads values; the first that is not of the type is the error.
 fn fill<'a, T: Leaf>(values: &mut [T], leaves: &[&'a Value]) -> Result<(), &'a Value> {
     for (value, leaf) in values.iter_mut().zip(leaves) {
         *value = T::read(leaf).ok_or(*leaf)?;
@@ -236,6 +244,9 @@ leaf! {
     i64: v => v.as_i64();
     f64: v => v.as_f64();
     f32: v => v.as_number()?.to_string().parse().ok().filter(|x: &f32| x.is_finite());
+    f16: v => Some(f16::from_f64(v.as_f64()?)).filter(|x| x.is_finite());
+    bf16: v => Some(bf16::from_f64(v.as_f64()?)).filter(|x| x.is_finite());
+    String: v => v.as_str().map(str::to_owned);
 }
 
 #[cfg(test)]
@@ -290,6 +301,12 @@ mod tests {
             Tensor { shape: vec![], elements: Elements::U8(vec![7]) },
         ];
         assert_eq!(fit(json!({"flag": [true], "n": 7}), &flag), Ok(Some(expect)));
+        let words = [info("words", "string", &[None, Some(2)]), info("h", "float16", &[None])];
+        let expect = vec![
+            Tensor { shape: vec![1, 2], elements: Elements::Text(vec!["a".to_owned(), String::new()]) },
+            Tensor { shape: vec![1], elements: Elements::F16(vec![f16::from_f32(0.5)]) },
+        ];
+        assert_eq!(fit(json!({"words": [["a", ""]], "h": [0.5]}), &words), Ok(Some(expect)));
     }
 
     #[test]
@@ -316,10 +333,15 @@ mod tests {
             (json!({"ids": [[1, 2], [3]], "x": [1]}), "its lists differ in length"),
             (json!({"ids": [[1, [2]]], "x": [1]}), "its lists differ in length"),
             (json!({"ids": [[1.5, 2]], "x": [1]}), "1.5 is not int64"),
+            (json!({"ids": [[1, 2]], "x": [1e39]}), "1e+39 is not float32"),
             (json!({"ids": [[1, 2]], "x": [[[1]]]}), "the input x float32 [batch]: its shape is [1, 1, 1]"),
         ] {
             let error = fit(json, &two).unwrap_err();
             assert!(error.contains(part) && error.starts_with("serving_input_example.json"), "{part}: {error}");
         }
+        let small = [info("h", "float16", &[None])];
+        assert!(fit(json!({"h": [70_000]}), &small).unwrap_err().contains("70000 is not float16"));
+        let words = [info("words", "string", &[None])];
+        assert!(fit(json!({"words": ["a", 1]}), &words).unwrap_err().contains("1 is not string"));
     }
 }

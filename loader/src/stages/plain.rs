@@ -1,6 +1,7 @@
 //! A plain ONNX model: no contract, no worked examples; what can be known of it is its signature.
 
 use aibuyer_domain::model::{Signature, TensorInfo};
+use half::{bf16, f16};
 
 use crate::{
     error::LoadError,
@@ -19,6 +20,9 @@ pub enum Batching {
 
 /// Two runs may differ by this share of the value, and as much absolutely: batch kernels add up in another order.
 const TOLERANCE: f64 = 1e-3;
+/// The same for floats of 16 bits: some units in the last place of eleven and of eight bits.
+const TOLERANCE_F16: f64 = 4e-3;
+const TOLERANCE_BF16: f64 = 3e-2;
 
 /// Bytes of one input that a warm-up takes, at most.
 const ROOM: usize = 1 << 30;
@@ -138,16 +142,25 @@ fn filled(info: &TensorInfo, rows: usize) -> Option<Tensor> {
         Elements::F64(values) => values[width..].fill(1.0),
         Elements::I64(values) => values[width..].fill(1),
         Elements::I32(values) => values[width..].fill(1),
+        Elements::F16(values) => values[width..].fill(f16::ONE),
+        Elements::BF16(values) => values[width..].fill(bf16::ONE),
+        Elements::Text(values) => values[width..].fill("1".to_owned()),
         _ => {}
     }
     Some(tensor)
 }
 
 fn close(a: &Tensor, b: &Tensor) -> bool {
-    let near = |x: f64, y: f64| x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= TOLERANCE * (1.0 + y.abs());
+    fn near<T: Copy + Into<f64>>(x: &[T], y: &[T], tolerance: f64) -> bool {
+        let near =
+            |x: f64, y: f64| x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= tolerance * (1.0 + y.abs());
+        x.iter().zip(y).all(|(x, y)| near((*x).into(), (*y).into()))
+    }
     match (&a.elements, &b.elements) {
-        (Elements::F32(x), Elements::F32(y)) => x.iter().zip(y).all(|(x, y)| near((*x).into(), (*y).into())),
-        (Elements::F64(x), Elements::F64(y)) => x.iter().zip(y).all(|(x, y)| near(*x, *y)),
+        (Elements::F32(x), Elements::F32(y)) => near(x, y, TOLERANCE),
+        (Elements::F64(x), Elements::F64(y)) => near(x, y, TOLERANCE),
+        (Elements::F16(x), Elements::F16(y)) => near(x, y, TOLERANCE_F16),
+        (Elements::BF16(x), Elements::BF16(y)) => near(x, y, TOLERANCE_BF16),
         (x, y) => x == y,
     }
 }

@@ -1,5 +1,7 @@
 //! What is sent: request bodies, encoded before the load starts and sent in turn.
 
+mod draw;
+mod entities;
 mod files;
 mod spec;
 mod synthetic;
@@ -11,6 +13,9 @@ use std::{
 
 use bytes::Bytes;
 
+use crate::client::PREFIX;
+
+pub use entities::{Entities, KeyFormat};
 pub use files::{read, write};
 pub use synthetic::{Form, Keys, Synthetic};
 
@@ -18,6 +23,8 @@ pub use synthetic::{Form, Keys, Synthetic};
 pub const PREDICT_CTR: &str = "aibuyer.serving.v1.CtrService/PredictCtr";
 /// `CtrService`'s method for tensors as bytes.
 pub const PREDICT_CTR_ENCODED: &str = "aibuyer.serving.v1.CtrService/PredictCtrEncoded";
+/// `CtrService`'s method for either, on a stream.
+pub const STREAM_PREDICT_CTR: &str = "aibuyer.serving.v1.CtrService/StreamPredictCtr";
 
 /// Why there are no requests to send.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +40,12 @@ pub enum RequestError {
     /// No such method in the API.
     #[error("no method `{0}` in the API; for example: {PREDICT_CTR}")]
     Method(String),
-    /// The model has no such feature.
-    #[error("the model has no feature `{0}`; it has: {1}")]
-    Feature(String, String),
+    /// Its requests do not travel on a stream.
+    #[error("`{0}` has no stream: one carries requests of {PREDICT_CTR} and of {PREDICT_CTR_ENCODED}")]
+    Stream(String),
+    /// Requests for the model have no such column.
+    #[error("requests for this model have no column `{0}`; they have: {1}")]
+    Column(String, String),
 }
 
 impl RequestError {
@@ -63,6 +73,26 @@ impl Pool {
         let bodies: Arc<[Bytes]> = messages.into_iter().map(|m| crate::client::framed(&m)).collect();
         assert!(!bodies.is_empty(), "a pool needs requests");
         Self { method: method.to_owned(), bodies, rows }
+    }
+
+    /// The same requests as messages of [`STREAM_PREDICT_CTR`]. Their ids come when they are sent.
+    ///
+    /// # Errors
+    /// They are requests of a method that has no stream.
+    pub fn streamed(self) -> Result<Self, RequestError> {
+        let field = match self.method.as_str() {
+            PREDICT_CTR => 3,
+            PREDICT_CTR_ENCODED => 4,
+            STREAM_PREDICT_CTR => return Ok(self),
+            _ => return Err(RequestError::Stream(self.method)),
+        };
+        let message = |body: &Bytes| {
+            let mut message = Vec::with_capacity(body.len() + 8);
+            // A message within another is written as bytes are.
+            prost::encoding::bytes::encode(field, &body.slice(PREFIX..), &mut message);
+            message
+        };
+        Ok(Self::new(STREAM_PREDICT_CTR, self.bodies.iter().map(message), self.rows))
     }
 
     /// The body of the `n`th call, gRPC's prefix included.

@@ -1,19 +1,16 @@
-//! Requests made from a model's feature spec: real vocabularies, random keys, every request different.
+//! Requests made from a model's feature spec, every one different.
 
 use std::path::Path;
 
-use aibuyer_proto::serving::v1::{self as pb, column::Values as Column};
+use aibuyer_proto::serving::v1 as pb;
 use prost::Message as _;
-use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
-use rand_distr::{Distribution as _, LogNormal, StandardNormal, Zipf};
 
 use super::{
     PREDICT_CTR, PREDICT_CTR_ENCODED, Pool, RequestError,
-    spec::{Feature, Kind, Spec, Values},
+    draw::Draw,
+    entities::Entities,
+    spec::{Entity, Feature, Spec},
 };
-
-/// Different values of an id that has no vocabulary.
-const ANY: u32 = 1_000_000;
 
 /// How features travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -42,8 +39,11 @@ pub struct Synthetic {
     pub keys: Keys,
     /// In each request.
     pub candidates: u32,
-    /// Features that are the same for all candidates of a request.
+    /// Columns that are the same for all candidates of a request. A key takes the features with it that are stored
+    /// under it.
     pub context: Vec<String>,
+    /// What stored features are keyed by. Encoded requests carry every feature.
+    pub entities: Entities,
     /// Different requests.
     pub count: usize,
     /// Chooses the values.
@@ -54,14 +54,19 @@ impl Synthetic {
     /// Makes requests for the version whose files are in `folder`.
     ///
     /// # Errors
-    /// The folder has no readable feature spec, or `context` names a feature that is not in it.
+    /// The folder has no readable feature spec, or `context` names a column that the requests do not have.
     pub fn pool(&self, folder: &Path) -> Result<Pool, RequestError> {
         let spec = Spec::read(folder)?;
-        if let Some(unknown) = self.context.iter().find(|name| !spec.features.iter().any(|f| f.name == **name)) {
-            let names: Vec<&str> = spec.features.iter().map(|f| f.name.as_str()).collect();
-            return Err(RequestError::Feature(unknown.clone(), names.join(", ")));
+        let mut names: Vec<&str> = self.columns(&spec).iter().map(Sent::name).collect();
+        for key in spec.features.iter().filter_map(|f| Some(f.entity.as_ref()?.key.as_str())) {
+            if !names.contains(&key) {
+                names.push(key);
+            }
         }
-        let mut draw = Draw { random: Xoshiro256PlusPlus::seed_from_u64(self.seed), keys: self.keys };
+        if let Some(unknown) = self.context.iter().find(|name| !names.contains(&name.as_str())) {
+            return Err(RequestError::Column(unknown.clone(), names.join(", ")));
+        }
+        let mut draw = Draw::new(self.seed, self.keys, &self.entities);
         let requests = (0..self.count).map(|_| match self.form {
             Form::Named => self.named(&spec, &mut draw).encode_to_vec(),
             Form::Encoded => self.encoded(&spec, &mut draw).encode_to_vec(),
@@ -70,8 +75,22 @@ impl Synthetic {
         Ok(Pool::new(method, requests, Some(f64::from(self.candidates))))
     }
 
+    /// What requests carry: features, and keys in the place of stored ones, each column once.
+    fn columns<'a>(&self, spec: &'a Spec) -> Vec<Sent<'a>> {
+        let carried = self.entities.carried || self.form == Form::Encoded;
+        let (own, stored): (Vec<_>, Vec<_>) = spec.features.iter().partition(|f| carried || f.entity.is_none());
+        let mut columns: Vec<Sent> = own.into_iter().map(Sent::Feature).collect();
+        for entity in stored.into_iter().filter_map(|f| f.entity.as_ref()) {
+            if !columns.iter().any(|c| c.name() == entity.key) {
+                columns.push(Sent::Key(entity));
+            }
+        }
+        columns
+    }
+
     fn in_context(&self, feature: &Feature) -> bool {
-        self.context.contains(&feature.name)
+        let key = feature.entity.as_ref().map(|e| &e.key);
+        self.context.contains(&feature.name) || key.is_some_and(|key| self.context.contains(key))
     }
 
     fn named(&self, spec: &Spec, draw: &mut Draw) -> pb::PredictCtrRequest {
@@ -80,11 +99,18 @@ impl Synthetic {
             candidate_count: Some(self.candidates),
             ..Default::default()
         };
-        for feature in &spec.features {
-            let rows = if self.in_context(feature) { 1 } else { self.candidates };
-            let values = Some(draw.column(feature, rows));
-            let column = pb::Column { name: feature.name.clone(), values, missing: vec![] };
-            if self.in_context(feature) { &mut request.context } else { &mut request.candidates }.push(column);
+        for column in self.columns(spec) {
+            let in_context = match column {
+                Sent::Feature(feature) => self.in_context(feature),
+                Sent::Key(entity) => self.context.contains(&entity.key),
+            };
+            let rows = if in_context { 1 } else { self.candidates };
+            let values = Some(match column {
+                Sent::Feature(feature) => draw.column(feature, rows),
+                Sent::Key(entity) => draw.entities(&entity.kind, rows),
+            });
+            let column = pb::Column { name: column.name().to_owned(), values, missing: vec![] };
+            if in_context { &mut request.context } else { &mut request.candidates }.push(column);
         }
         request
     }
@@ -107,113 +133,125 @@ impl Synthetic {
     }
 }
 
+/// A column of a request.
+#[derive(Debug, Clone, Copy)]
+enum Sent<'a> {
+    Feature(&'a Feature),
+    Key(&'a Entity),
+}
+
+impl<'a> Sent<'a> {
+    fn name(&self) -> &'a str {
+        match self {
+            Self::Feature(feature) => &feature.name,
+            Self::Key(entity) => &entity.key,
+        }
+    }
+}
+
 /// The exact version, as rows of a vocabulary demand.
 fn selector(spec: &Spec) -> Option<pb::ModelSelector> {
     Some(pb::ModelSelector { name: spec.model.clone(), pick: Some(pb::model_selector::Pick::Version(spec.version)) })
 }
 
-struct Draw {
-    random: Xoshiro256PlusPlus,
-    keys: Keys,
-}
-
-impl Draw {
-    /// One of `0..count`.
-    fn key(&mut self, count: u32) -> u32 {
-        match (self.keys, Zipf::new(f64::from(count), 1.0)) {
-            (Keys::Zipf, Ok(zipf)) => rank(zipf.sample(&mut self.random)).min(count - 1),
-            _ => self.random.random_range(0..count),
-        }
-    }
-
-    /// A table row. Ranks are scattered, as a hash scatters them: popular ids are no neighbours.
-    fn row(&mut self, first: u32, rows: u32) -> u32 {
-        first + self.key(rows).wrapping_mul(2_654_435_761) % rows
-    }
-
-    fn text(&mut self, values: &Values, prefix: &str) -> String {
-        match values {
-            Values::Known(known) if !known.is_empty() => {
-                let count = u32::try_from(known.len()).unwrap_or(u32::MAX);
-                known[self.key(count) as usize].clone()
-            }
-            _ => format!("{prefix}{}", self.key(ANY)),
-        }
-    }
-
-    fn column(&mut self, feature: &Feature, rows: u32) -> Column {
-        match &feature.kind {
-            Kind::Id { values, list: None, .. } => {
-                let values = (0..rows).map(|_| self.text(values, &feature.name)).collect();
-                Column::Strings(pb::StringValues { values })
-            }
-            Kind::Id { values, list: Some(longest), .. } => {
-                let longest = u32::try_from(*longest).unwrap_or(u32::MAX);
-                let lengths: Vec<u32> = (0..rows).map(|_| self.random.random_range(1..=longest)).collect();
-                let total: u32 = lengths.iter().sum();
-                let values = (0..total).map(|_| self.text(values, "word")).collect();
-                Column::StringLists(pb::StringListValues { values, lengths })
-            }
-            Kind::Number { typical, is_count, .. } => {
-                let values = (0..rows).map(|_| self.number(*typical, *is_count)).collect();
-                Column::Int64s(pb::Int64Values { values })
-            }
-        }
-    }
-
-    /// A count around what is typical, or a flag.
-    fn number(&mut self, typical: f64, is_count: bool) -> i64 {
-        match LogNormal::new(typical.max(1.0).ln(), 0.5) {
-            Ok(spread) if is_count => i64::from(rank(spread.sample(&mut self.random) + 1.0)),
-            _ => i64::from(self.random.random_bool(0.3)),
-        }
-    }
-
-    /// Slots of the features, ascending, and ids of `rows` rows.
-    fn ids(&mut self, features: &[&Feature], rows: u32) -> (Vec<u32>, Vec<u8>) {
-        let mut slots: Vec<(u32, u32, u32)> = Vec::new();
-        for feature in features {
-            if let Kind::Id { first_row, rows, slots: own, .. } = &feature.kind {
-                slots.extend(own.iter().map(|slot| (*slot, *first_row, *rows)));
-            }
-        }
-        slots.sort_unstable();
-        let mut bytes = Vec::new();
-        for _ in 0..rows {
-            bytes.extend(slots.iter().flat_map(|(_, first, rows)| self.row(*first, *rows).to_le_bytes()));
-        }
-        (slots.into_iter().map(|(slot, ..)| slot).collect(), bytes)
-    }
-
-    /// Columns of the features, ascending, and standardised numbers of `rows` rows.
-    fn dense(&mut self, features: &[&Feature], rows: u32) -> (Vec<u32>, Vec<u8>) {
-        let number = |f: &&Feature| if let Kind::Number { column, .. } = f.kind { Some(column) } else { None };
-        let mut columns: Vec<u32> = features.iter().filter_map(number).collect();
-        columns.sort_unstable();
-        let mut bytes = Vec::new();
-        for _ in 0..rows as usize * columns.len() {
-            let value: f32 = StandardNormal.sample(&mut self.random);
-            bytes.extend(value.to_le_bytes());
-        }
-        (columns, bytes)
-    }
-}
-
-/// A rank from 1 on, as an index from 0 on.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn rank(sample: f64) -> u32 {
-    (sample - 1.0) as u32
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use aibuyer_proto::serving::v1::column::Values as Column;
+
     use super::*;
 
     fn demo(form: Form, keys: Keys) -> Pool {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/ctr-upworthy/1");
         let context = vec!["week".to_owned(), "test_id".to_owned()];
-        Synthetic { form, keys, candidates: 4, context, count: 64, seed: 7 }.pool(&folder).unwrap()
+        let entities = Entities::default();
+        Synthetic { form, keys, candidates: 4, context, entities, count: 64, seed: 7 }.pool(&folder).unwrap()
+    }
+
+    /// A model whose features are stored: of the creative three, one of which requests carry as a feature, too, and of
+    /// the user one.
+    fn stored(context: &str, carried: bool, form: Form) -> Result<Pool, RequestError> {
+        let field =
+            |name: &str, kind: &str, source: &str| format!(r#"{{"name": "{name}", "source": {{{source}}}, {kind}}}"#);
+        let of = |entity: &str, key: &str| {
+            format!(r#""kind": "feature_store", "entity": "{entity}", "entity_key": "{key}", "feature": "f""#)
+        };
+        let id = |n: u32| {
+            format!(
+                r#""kind": "categorical", "encoding": {{"type": "hash", "buckets": 8}}, "row_offset": {}, "rows": 10, "slots": [{n}]"#,
+                n * 10
+            )
+        };
+        let fields = [
+            field("ad", &id(0), r#""kind": "request", "key": "creative_id""#),
+            field("words", &id(1), &of("creative", "creative_id")),
+            field(
+                "clicks",
+                r#""kind": "numeric", "column": 0, "transforms": [{"op": "log1p"}]"#,
+                &of("creative", "creative_id"),
+            ),
+            field(
+                "age",
+                r#""kind": "numeric", "transforms": [{"op": "bucketize"}], "row_offset": 20, "rows": 5, "slots": [2]"#,
+                &of("user", "user_id"),
+            ),
+        ];
+        let spec = format!(r#"{{"model": {{"name": "m"}}, "fields": [{}]}}"#, fields.join(", "));
+        let folder = tempfile::tempdir().unwrap();
+        let version = folder.path().join("3");
+        std::fs::create_dir(&version).unwrap();
+        std::fs::write(version.join("feature_spec.json"), spec).unwrap();
+        let context = context.split(' ').filter(|c| !c.is_empty()).map(str::to_owned).collect();
+        let entities = Entities { count: 100, format: "{entity}_{n:04}".parse().unwrap(), carried };
+        Synthetic { form, keys: Keys::Zipf, candidates: 50, context, entities, count: 64, seed: 7 }.pool(&version)
+    }
+
+    fn columns(columns: &[pb::Column]) -> Vec<&str> {
+        columns.iter().map(|c| c.name.as_str()).collect()
+    }
+
+    #[test]
+    fn stored_features_are_left_to_the_store() {
+        let pool = stored("user_id", false, Form::Named).unwrap();
+        let (mut keys, mut first) = (std::collections::BTreeSet::new(), 0);
+        for n in 0..pool.len() {
+            let request = pb::PredictCtrRequest::decode(&pool.body(n)[5..]).unwrap();
+            assert_eq!(
+                (columns(&request.context), columns(&request.candidates)),
+                (vec!["user_id"], vec!["creative_id"])
+            );
+            let Some(Column::Strings(creatives)) = &request.candidates[0].values else { panic!("{request:?}") };
+            let Some(Column::Strings(users)) = &request.context[0].values else { panic!("{request:?}") };
+            assert!(creatives.values.len() == 50 && users.values.len() == 1, "{request:?}");
+            assert!(users.values[0].starts_with("user_00"), "{users:?}");
+            first += creatives.values.iter().filter(|v| *v == "creative_0000").count();
+            keys.extend(creatives.values.clone());
+        }
+        // By Zipf's law the first of a hundred gets 19 % of 3,200.
+        assert!((520..720).contains(&first), "{first}");
+        assert!(keys.len() > 90 && keys.iter().all(|k| k.len() == 13), "{keys:?}");
+    }
+
+    #[test]
+    fn stored_features_are_carried_where_that_is_wanted() {
+        let pool = stored("user_id", true, Form::Named).unwrap();
+        let request = pb::PredictCtrRequest::decode(&pool.body(0)[5..]).unwrap();
+        assert_eq!(columns(&request.context), ["age"], "it goes where its key goes");
+        assert_eq!(columns(&request.candidates), ["creative_id", "words", "clicks"]);
+        let Some(Column::Strings(creatives)) = &request.candidates[0].values else { panic!("{request:?}") };
+        assert!(creatives.values[0].starts_with("creative_00"), "{creatives:?}");
+
+        let pool = stored("user_id", false, Form::Encoded).unwrap();
+        let request = pb::PredictCtrEncodedRequest::decode(&pool.body(0)[5..]).unwrap();
+        assert_eq!((request.context_slots, request.context_ids.len()), (vec![2], 4));
+        assert_eq!((request.candidate_ids.len(), request.candidate_dense.len()), (2 * 50 * 4, 50 * 4));
+    }
+
+    #[test]
+    fn a_column_that_is_left_to_the_store_is_not_in_the_context() {
+        let error = stored("age", false, Form::Named).unwrap_err().to_string();
+        assert!(error.contains("no column `age`; they have: creative_id, user_id"), "{error}");
+        stored("age", true, Form::Named).unwrap();
     }
 
     #[test]
@@ -244,22 +282,21 @@ mod tests {
     }
 
     #[test]
-    fn zipf_keys_are_skewed() {
-        let mut draw = Draw { random: Xoshiro256PlusPlus::seed_from_u64(1), keys: Keys::Zipf };
-        let first = (0..10_000).filter(|_| draw.key(1000) < 10).count();
-        // The harmonic numbers say 39 %.
-        assert!((3_600..4_200).contains(&first), "{first}");
-    }
-
-    #[test]
     fn an_unknown_feature_and_a_folder_without_a_model_are_named() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/ctr-upworthy/1");
-        let mut wanted =
-            Synthetic { form: Form::Named, keys: Keys::Uniform, candidates: 1, context: vec![], count: 1, seed: 0 };
+        let mut wanted = Synthetic {
+            form: Form::Named,
+            keys: Keys::Uniform,
+            candidates: 1,
+            context: vec![],
+            entities: Entities::default(),
+            count: 1,
+            seed: 0,
+        };
         let error = wanted.pool(Path::new("models/none/1")).unwrap_err().to_string();
         assert!(error.contains("models/none/1/feature_spec.json: ") && error.contains("such as"), "{error}");
         wanted.context = vec!["weak".to_owned()];
         let error = wanted.pool(&folder).unwrap_err().to_string();
-        assert!(error.contains("no feature `weak`; it has: test_id, "), "{error}");
+        assert!(error.contains("no column `weak`; they have: test_id, "), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aibuyer_loadtest::requests::{Form, Keys, Pool, Synthetic};
+use aibuyer_loadtest::requests::{Entities, Form, Keys, Pool, Synthetic};
 
 /// One kind of load.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +22,8 @@ impl Scenario {
     pub(crate) fn pool(self, folder: &Path) -> Pool {
         let context = self.context.iter().map(|name| (*name).to_owned()).collect();
         let (form, candidates) = (self.form, self.candidates);
-        let wanted = Synthetic { form, keys: Keys::Uniform, candidates, context, count: 256, seed: 7 };
+        let (keys, entities) = (Keys::Uniform, Entities::default());
+        let wanted = Synthetic { form, keys, candidates, context, entities, count: 256, seed: 7 };
         wanted.pool(folder).unwrap_or_else(|e| panic!("{e}"))
     }
 }

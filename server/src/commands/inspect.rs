@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use aibuyer_domain::{
-    ctr::{FieldSpec, Source},
+    ctr::{FieldSpec, Smoothed, Source},
     forecast::window::Missing,
     model::{ServableId, TensorInfo, Version},
 };
@@ -152,8 +152,12 @@ fn becomes(field: &FieldSpec) -> String {
         },
         FieldSpec::Numeric { rows, .. } => format!("1 id out of {} rows, by size", rows.unwrap_or_default()),
     };
-    if let Source::FeatureStore { entity, feature, .. } = field.source() {
-        let _ = write!(text, "; stored as {feature} of the {entity}");
+    if let Source::FeatureStore { entity, entity_key, feature, smoothed, .. } = field.source() {
+        let what = match (feature, smoothed) {
+            (_, Some(Smoothed { successes, trials, a, b })) => format!("({successes} + {a}) / ({trials} + {a} + {b})"),
+            (feature, None) => feature.clone().unwrap_or_default(),
+        };
+        let _ = write!(text, "; {what} of the {entity} {entity_key}, unless the request has it");
     }
     text
 }

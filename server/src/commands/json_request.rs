@@ -46,6 +46,7 @@ impl JsonRequest {
             interval_level: self.interval_level,
             include_timings: true,
             priority: pb::Priority::Unspecified.into(),
+            max_feature_age_ms: None,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! nothing here reads files or the environment, and nothing here holds a secret.
 
 mod clickhouse;
+mod features;
 mod raw;
 mod reader;
 mod registry;
@@ -14,6 +15,7 @@ mod valid;
 use std::fmt::Write as _;
 
 pub use clickhouse::ClickHouseConfig;
+pub use features::FeaturesConfig;
 pub use raw::{Origin, Raw, Sources};
 pub use registry::{MlflowConfig, RegistryConfig, SourceConfig};
 pub use settings::{SETTINGS, Setting};

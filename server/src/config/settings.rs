@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 46] = [
+pub const SETTINGS: [Setting; 54] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
@@ -208,8 +208,8 @@ pub const SETTINGS: [Setting; 46] = [
     Setting {
         key: "clickhouse.url",
         default: "\"\"",
-        help: "Base URL of ClickHouse's HTTP interface, such as \"http://clickhouse:8123\", for `aibuyer-server migrate`,\n\
-               which makes its tables.",
+        help: "Base URL of ClickHouse's HTTP interface, such as \"http://clickhouse:8123\": `aibuyer-server migrate` makes\n\
+               its tables, and stored features of models come from them. Empty: features come with requests.",
     },
     Setting {
         key: "clickhouse.database",
@@ -226,6 +226,44 @@ pub const SETTINGS: [Setting; 46] = [
         key: "clickhouse.migrate_timeout",
         default: "\"1m\"",
         help: "How long one statement of `aibuyer-server migrate` may take.",
+    },
+    Setting {
+        key: "features.soft_age",
+        default: "\"1m\"",
+        help: "How long after it was fetched a row of features is fetched again, while the old one still answers.",
+    },
+    Setting {
+        key: "features.hard_age",
+        default: "\"1h\"",
+        help: "How long after it was fetched a row still answers where ClickHouse does not. Models and requests bound the\n\
+               age of what was computed; this bounds how long it may be kept.",
+    },
+    Setting {
+        key: "features.absent_age",
+        default: "\"30s\"",
+        help: "How long it is remembered that an entity has no row.",
+    },
+    Setting {
+        key: "features.cache_bytes",
+        default: "268435456",
+        help: "Bytes of rows that are kept in memory, about, for each feature view.",
+    },
+    Setting {
+        key: "features.mirror",
+        default: "[]",
+        help: "Feature views that are kept whole in memory, such as [\"campaign\"]: no request waits for ClickHouse.",
+    },
+    Setting { key: "features.mirror_interval", default: "\"1m\"", help: "How often such views are fetched." },
+    Setting {
+        key: "features.query_timeout",
+        default: "\"2s\"",
+        help: "How long one query of features may take; a mirrored view may take ten times as long.",
+    },
+    Setting {
+        key: "features.max_wait",
+        default: "\"20ms\"",
+        help: "How long a request waits for rows that are not in memory, within its deadline; then defaults stand in,\n\
+               and the rows are there for the next request.",
     },
     Setting {
         key: "limits.max_candidates",

@@ -8,7 +8,7 @@ use aibuyer_loader::{
     onnx::DeviceOptions,
 };
 
-use super::{ClickHouseConfig, ConfigError, Raw, RegistryConfig, reader::Reader};
+use super::{ClickHouseConfig, ConfigError, FeaturesConfig, Raw, RegistryConfig, reader::Reader};
 
 /// The engine's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +51,8 @@ pub struct Config {
     pub forecast_cache_bytes: u64,
     /// ClickHouse, if configured.
     pub clickhouse: Option<ClickHouseConfig>,
+    /// How stored features are kept and waited for.
+    pub features: FeaturesConfig,
     /// Candidates in one request.
     pub max_candidates: usize,
     /// Size of a request message, in bytes.
@@ -110,6 +112,7 @@ impl Config {
             executor_rows: r.integer("executor.queue_rows", 1, 1_000_000_000)?,
             forecast_cache_bytes: r.integer("executor.cache_bytes", 0, usize::MAX)? as u64,
             clickhouse: ClickHouseConfig::new(&r)?,
+            features: FeaturesConfig::new(&r)?,
             max_candidates: {
                 let most = r.integer("limits.max_candidates", 1, usize::MAX)?;
                 if most > queue_rows {

@@ -1,6 +1,6 @@
 //! From scores to replies: the scored candidates in order, with the rejected ones in their places.
 
-use aibuyer_domain::ctr::{Estimate, Level, Rejected, estimate};
+use aibuyer_domain::ctr::{Cause, Estimate, Level, Rejected, estimate};
 use aibuyer_loader::CtrScores;
 use aibuyer_proto::serving::v1::{self as pb, candidate_error::Kind};
 
@@ -72,8 +72,12 @@ fn outcomes(
     let mut row = 0;
     (0..candidates).map(move |candidate| {
         if let Some(rejected) = rejected.next_if(|r| r.candidate == candidate) {
-            let Rejected { field, reason, .. } = rejected;
-            return Err(pb::CandidateError { kind: Kind::InvalidFeature.into(), field, reason });
+            let Rejected { cause, field, reason, .. } = rejected;
+            let kind = match cause {
+                Cause::Request => Kind::InvalidFeature,
+                Cause::Store => Kind::StoredFeature,
+            };
+            return Err(pb::CandidateError { kind: kind.into(), field, reason });
         }
         let logit = outputs.logits[row];
         let variance = outputs.variances.as_ref().map(|v| v[row]);

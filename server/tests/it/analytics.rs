@@ -343,20 +343,24 @@ async fn without_clickhouse_only_analytics_are_missing() {
     let error = quality(&unset, version("m", 1, 1)).await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(error.message().contains("clickhouse.url"), "{error:?}");
-    // There, but without tables; then without a column; then gone.
-    let settings = settings(&engine, "aibuyer");
-    let server = ready(models.path(), &[&settings[0], &settings[1]]).await;
-    let prepared = |error: Status, part: &str| {
-        assert_eq!(error.code(), Code::FailedPrecondition, "{error:?}");
-        assert!(error.message().contains("aibuyer-server migrate") && error.message().contains(part), "{error:?}");
-    };
-    prepared(summary(&server, both_days(&engine)).await.unwrap_err(), "aibuyer");
     let connection = Connection { url: engine.url(), database: "aibuyer".to_owned(), user: None, password: None };
     migrate(&connection, Duration::from_secs(60)).await.unwrap();
+    let settings = settings(&engine, "aibuyer");
+    let server = ready(models.path(), &[&settings[0], &settings[1]]).await;
     let asked = both_days(&engine);
     assert!(summary(&server, asked.clone()).await.unwrap().days.is_empty());
-    engine.sql("aibuyer", "ALTER TABLE prediction_log DROP COLUMN feature_fallback").unwrap();
-    prepared(quality(&server, version("m", 1, 1)).await.unwrap_err(), "feature_fallback");
+    for (change, part) in [
+        ("DROP VIEW daily_campaign_summary", "daily_campaign_summary"),
+        ("ALTER TABLE prediction_log DROP COLUMN feature_fallback", "feature_fallback"),
+    ] {
+        engine.sql("aibuyer", change).unwrap();
+        let error = match part {
+            "feature_fallback" => quality(&server, version("m", 1, 1)).await.unwrap_err(),
+            _ => summary(&server, asked.clone()).await.unwrap_err(),
+        };
+        assert_eq!(error.code(), Code::FailedPrecondition, "{error:?}");
+        assert!(error.message().contains("aibuyer-server migrate") && error.message().contains(part), "{error:?}");
+    }
     engine.kill();
     let error = summary(&server, asked).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);

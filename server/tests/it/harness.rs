@@ -104,8 +104,22 @@ pub(crate) struct Server {
 pub(crate) async fn start(models: &Path, settings: &[&str]) -> Server {
     // Tests of what a restart remembers set one that outlives the server.
     let storage = tempfile::tempdir().unwrap();
+    let config = config(models, storage.path(), settings);
+    let app = App::start(&config, runtime(&config)).await.unwrap();
+    let channel = Channel::from_shared(format!("http://{}", app.grpc_address)).unwrap().connect().await.unwrap();
+    Server { app, channel, _storage: storage }
+}
+
+/// Why a server does not start.
+pub(crate) async fn refused(models: &Path, settings: &[&str]) -> String {
+    let storage = tempfile::tempdir().unwrap();
+    let config = config(models, storage.path(), settings);
+    App::start(&config, runtime(&config)).await.expect_err("it starts").to_string()
+}
+
+fn config(models: &Path, storage: &Path, settings: &[&str]) -> Config {
     let fixed = [
-        format!("storage.path={}", storage.path().display()),
+        format!("storage.path={}", storage.display()),
         "server.grpc_listen=127.0.0.1:0".to_owned(),
         "server.http_listen=127.0.0.1:0".to_owned(),
         "registry.poll_interval=100ms".to_owned(),
@@ -113,10 +127,7 @@ pub(crate) async fn start(models: &Path, settings: &[&str]) -> Server {
     ];
     let flags = fixed.into_iter().chain(settings.iter().map(|s| (*s).to_owned())).collect();
     let raw = Raw::read(&Sources { flags, ..Sources::default() }).unwrap();
-    let config = Config::new(&raw, 2).unwrap();
-    let app = App::start(&config, runtime(&config)).await.unwrap();
-    let channel = Channel::from_shared(format!("http://{}", app.grpc_address)).unwrap().connect().await.unwrap();
-    Server { app, channel, _storage: storage }
+    Config::new(&raw, 2).unwrap()
 }
 
 /// Starts a server and waits until it is ready.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aibuyer_loadtest::{
     client::Target,
     load::Load,
-    requests::{self, Form, Keys, PREDICT_CTR, Pool, Synthetic},
+    requests::{self, Entities, Form, Keys, PREDICT_CTR, Pool, Synthetic},
     schedule::Schedule,
     tally::Shared,
 };
@@ -30,7 +30,8 @@ async fn requests_made_for_a_model_are_answered_without_an_error() {
     let address = server.app.grpc_address.to_string();
     for (form, keys) in [(Form::Named, Keys::Uniform), (Form::Encoded, Keys::Zipf)] {
         let context = vec!["week".to_owned(), "test_id".to_owned()];
-        let wanted = Synthetic { form, keys, candidates: 5, context, count: 50, seed: 7 };
+        let wanted =
+            Synthetic { form, keys, candidates: 5, context, entities: Entities::default(), count: 50, seed: 7 };
         let pool = wanted.pool(&repository().join("models").join(MODEL).join("1")).unwrap();
         // A call succeeds even if some of its candidates fail: look into one.
         let (body, mut client) = (pool.body(0).split_off(5), server.client());
@@ -43,6 +44,7 @@ async fn requests_made_for_a_model_are_answered_without_an_error() {
             let reply = client.predict_ctr_encoded(request).await.unwrap().into_inner();
             assert!(reply.ctr.len() == 5 && reply.errors.is_empty(), "{reply:?}");
         }
+        all_answered(&address, pool.clone().streamed().unwrap()).await;
         all_answered(&address, pool).await;
     }
 }

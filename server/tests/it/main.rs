@@ -24,6 +24,7 @@ mod pages;
 mod plain_models;
 mod predict;
 mod promotions;
+mod stored_features;
 mod stream;
 mod triton;
 mod versions;

@@ -1,6 +1,7 @@
 //! `aibuyer.serving.v1.CtrService`: named columns, and tensors that the caller encoded, one call a request or
 //! many requests on one stream.
 
+mod lookup;
 mod predict;
 mod stream;
 
@@ -14,13 +15,14 @@ use aibuyer_proto::serving::v1::{self as pb, ctr_service_server::CtrService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::streams::{Answers, Order, Streams};
-use crate::layers::deadline::deadline;
+use crate::{features::Views, layers::deadline::deadline};
 
 /// Predicts click-through rates.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Ctr {
     pub(crate) serving: Serving,
     pub(crate) streams: Streams,
+    pub(crate) views: Arc<Views>,
     pub(crate) max_candidates: usize,
     pub(crate) default_deadline: Duration,
 }

@@ -11,7 +11,10 @@ use aibuyer_loader::{CtrScores, CtrServable, Servable, batch::queue::Priority, r
 use aibuyer_proto::serving::v1 as pb;
 use tonic::Status;
 
-use super::{Clock, Ctr};
+use super::{
+    Clock, Ctr,
+    lookup::{self, LookedUp, Terms},
+};
 use crate::{
     services::{columns, predictions, selector},
     status,
@@ -21,6 +24,7 @@ use crate::{
 struct Scored {
     servable: Arc<CtrServable>,
     clock: Clock,
+    features: Duration,
     encode: Duration,
     scores: CtrScores,
     scored: Instant,
@@ -45,16 +49,22 @@ impl Ctr {
         }
         let candidates = self.candidates(count)?;
         let include_timings = request.include_timings;
+        let before = Instant::now();
+        let looked_up = self.look_up(&servable, &request, candidates, clock).await?;
+        let features = before.elapsed();
         let encoded = {
             let servable = Arc::clone(&servable);
             aside(candidates, move || {
-                let context = columns::borrow("context", &request.context)?;
-                let columns = columns::borrow("candidates", &request.candidates)?;
-                servable.encoder.encode(&context, &columns, candidates)
+                let mut context = columns::borrow("context", &request.context)?;
+                let mut columns = columns::borrow("candidates", &request.candidates)?;
+                looked_up.extend(&mut context, &mut columns);
+                let encoded = servable.encoder.encode(&context, &columns, candidates)?;
+                Ok((encoded, looked_up))
             })
         };
-        let encoded = encoded.await.map_err(|e| status::invalid(&e))?;
-        let mut scored = self.score(servable, clock, priority, encoded).await?;
+        let (mut encoded, looked_up) = encoded.await.map_err(|e: EncodeError| status::invalid(&e))?;
+        looked_up.explain(&mut encoded)?;
+        let mut scored = self.score(servable, clock, features, priority, encoded).await?;
         let (scored, (predictions, not_finite)) = aside(candidates, move || {
             let rejected = std::mem::take(&mut scored.rejected);
             let predictions = predictions::by_candidate(candidates, rejected, &scored.scores, level);
@@ -67,7 +77,26 @@ impl Ctr {
             interval_level,
             predictions,
             timings: include_timings.then_some(timings),
+            features: looked_up.reports(),
         })
+    }
+
+    /// What the model has in feature views and the request does not carry.
+    async fn look_up(
+        &self,
+        servable: &CtrServable,
+        request: &pb::PredictCtrRequest,
+        candidates: usize,
+        clock: Clock,
+    ) -> Result<LookedUp, Status> {
+        if servable.stored.entities.is_empty() {
+            return Ok(LookedUp::default());
+        }
+        let borrow = |group, columns| columns::borrow(group, columns).map_err(|e| status::invalid(&e));
+        let (context, columns) = (borrow("context", &request.context)?, borrow("candidates", &request.candidates)?);
+        let max_age = request.max_feature_age_ms.map(|age| Duration::from_millis(age.into()));
+        let terms = Terms { max_age, deadline: clock.deadline };
+        lookup::look_up(&self.views, &servable.stored, &context, &columns, candidates, terms).await
     }
 
     /// Predicts from tensors.
@@ -102,7 +131,7 @@ impl Ctr {
             })
         };
         let encoded = encoded.await.map_err(|e| status::invalid(&e))?;
-        let mut scored = self.score(servable, clock, priority, encoded).await?;
+        let mut scored = self.score(servable, clock, Duration::ZERO, priority, encoded).await?;
         let (scored, mut reply) = aside(candidates, move || {
             let rejected = std::mem::take(&mut scored.rejected);
             let reply = predictions::by_column(candidates, rejected, &scored.scores, level);
@@ -148,6 +177,7 @@ impl Ctr {
         &self,
         servable: Arc<CtrServable>,
         clock: Clock,
+        features: Duration,
         priority: Priority,
         encoded: Encoded,
     ) -> Result<Scored, Status> {
@@ -157,7 +187,8 @@ impl Ctr {
         }
         let now = Instant::now();
         let scores = servable.score(rows, priority, now, clock.deadline).await.map_err(|e| status::from_score(&e))?;
-        Ok(Scored { servable, clock, encode: now - clock.started, scores, scored: Instant::now(), rejected })
+        let encode = (now - clock.started).saturating_sub(features);
+        Ok(Scored { servable, clock, features, encode, scores, scored: Instant::now(), rejected })
     }
 
     /// Measures the call; what every reply says.
@@ -168,7 +199,7 @@ impl Ctr {
         level: Level,
         not_finite: usize,
     ) -> (pb::ServedModel, Option<f64>, pb::StageTimings) {
-        let Scored { servable, clock, encode, scores, scored, .. } = scored;
+        let Scored { servable, clock, features, encode, scores, scored, .. } = scored;
         let reply = scored.elapsed();
         attempt.answered([*encode, scores.queue, scores.compute, reply]);
         if not_finite > 0 {
@@ -176,6 +207,7 @@ impl Ctr {
         }
         let model = pb::ServedModel { name: servable.id.name.to_string(), version: servable.id.version.get() };
         let timings = pb::StageTimings {
+            features_ns: nanos(*features),
             encode_ns: nanos(*encode),
             queue_ns: nanos(scores.queue),
             compute_ns: nanos(scores.compute),

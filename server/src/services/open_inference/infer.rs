@@ -52,6 +52,7 @@ impl OpenInference {
             ..Default::default()
         };
         let mut outputs: Vec<Option<Tensor>> = std::mem::take(&mut scores.outputs).into_iter().map(Some).collect();
+        let raw = raw || wanted.iter().any(|place| !tensors::has_field(&signature.outputs[*place].dtype));
         for place in wanted {
             let Some(tensor) = outputs.get_mut(place).and_then(Option::take) else { continue };
             let (output, bytes) = tensors::output(signature.outputs[place].name.clone(), tensor, raw);

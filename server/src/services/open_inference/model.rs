@@ -95,6 +95,9 @@ pub(super) fn datatype(dtype: &str) -> &'static str {
         "uint64" => "UINT64",
         "int64" => "INT64",
         "float32" => "FP32",
+        "float16" => "FP16",
+        "bfloat16" => "BF16",
+        "string" => "BYTES",
         _ => "FP64",
     }
 }
@@ -111,6 +114,9 @@ fn data_type(tensor: &TensorInfo) -> pb::DataType {
         "uint64" => pb::DataType::TypeUint64,
         "int64" => pb::DataType::TypeInt64,
         "float32" => pb::DataType::TypeFp32,
+        "float16" => pb::DataType::TypeFp16,
+        "bfloat16" => pb::DataType::TypeBf16,
+        "string" => pb::DataType::TypeString,
         _ => pb::DataType::TypeFp64,
     }
 }

@@ -9,6 +9,7 @@ use aibuyer_loader::{
 use aibuyer_proto::inference::{
     self as pb, InferTensorContents, model_infer_request::InferInputTensor, model_infer_response::InferOutputTensor,
 };
+use half::{bf16, f16};
 use prost::bytes::Bytes;
 use tonic::Status;
 
@@ -102,11 +103,19 @@ fn elements(
     typed: Option<&InferTensorContents>,
 ) -> Result<Elements, Status> {
     let name = &declared.name;
+    if declared.dtype == "string" {
+        return text(name, needed, raw, typed);
+    }
     if let Some(bytes) = raw {
         return raw_elements(&declared.dtype, bytes).filter(|elements| elements.len() == needed).ok_or_else(|| {
             let reason = format!("{name:?} has {} bytes, which are not {needed} of {}", bytes.len(), declared.dtype);
             status::invalid_field("raw_input_contents", reason)
         });
+    }
+    if !has_field(&declared.dtype) {
+        let reason =
+            format!("{name:?} is {}, for which there is no typed field: send raw_input_contents", declared.dtype);
+        return Err(status::invalid_field("inputs", reason));
     }
     let empty = InferTensorContents::default();
     let found = typed_elements(&declared.dtype, typed.unwrap_or(&empty)).ok_or_else(|| {
@@ -118,6 +127,55 @@ fn elements(
         return Err(status::invalid_field("inputs", reason));
     }
     Ok(found)
+}
+
+/// Whether typed contents have a field for the type; where they have none, a response is raw as a whole.
+pub(super) fn has_field(dtype: &str) -> bool {
+    !matches!(dtype, "float16" | "bfloat16")
+}
+
+/// An input of texts, raw or typed, each checked by itself: a bad one would fail its whole batch.
+fn text(
+    name: &str,
+    needed: usize,
+    raw: Option<&Bytes>,
+    typed: Option<&InferTensorContents>,
+) -> Result<Elements, Status> {
+    let elements = match (raw, typed) {
+        (Some(bytes), _) => lengths(bytes).filter(|elements| elements.len() == needed).ok_or_else(|| {
+            let reason = format!(
+                "{name:?} has {} bytes, which are not {needed} of BYTES, each after its length in 4 bytes",
+                bytes.len()
+            );
+            status::invalid_field("raw_input_contents", reason)
+        })?,
+        (None, typed) => typed.map_or_else(Vec::new, |t| t.bytes_contents.iter().map(Bytes::as_ref).collect()),
+    };
+    if elements.len() != needed {
+        let reason = format!("{name:?} has {} values, its shape needs {needed}", elements.len());
+        return Err(status::invalid_field("inputs", reason));
+    }
+    let text = |(i, bytes): (usize, &[u8])| {
+        let wrong = |reason| status::invalid_field(&format!("inputs[{name:?}][{i}]"), reason);
+        match std::str::from_utf8(bytes) {
+            Err(_) => Err(wrong("is not UTF-8, as strings of ONNX are")),
+            Ok(text) if text.contains('\0') => Err(wrong("has a NUL, where ONNX Runtime would end it")),
+            Ok(text) => Ok(text.to_owned()),
+        }
+    };
+    elements.into_iter().enumerate().map(text).collect::<Result<_, _>>().map(Elements::Text)
+}
+
+/// Elements that stand each after its length, four bytes little-endian; `None` where the last one is not whole.
+fn lengths(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut elements = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (element, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        elements.push(element);
+        bytes = rest;
+    }
+    Some(elements)
 }
 
 fn read<T, const N: usize>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Option<Vec<T>> {
@@ -138,6 +196,8 @@ fn raw_elements(dtype: &str, bytes: &[u8]) -> Option<Elements> {
         "uint64" => Elements::U64(read(bytes, u64::from_le_bytes)?),
         "int64" => Elements::I64(read(bytes, i64::from_le_bytes)?),
         "float32" => Elements::F32(read(bytes, f32::from_le_bytes)?),
+        "float16" => Elements::F16(read(bytes, f16::from_le_bytes)?),
+        "bfloat16" => Elements::BF16(read(bytes, bf16::from_le_bytes)?),
         _ => Elements::F64(read(bytes, f64::from_le_bytes)?),
     })
 }
@@ -191,6 +251,17 @@ fn raw_bytes(elements: &Elements) -> Vec<u8> {
         Elements::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
         Elements::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
         Elements::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Elements::F16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Elements::BF16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Elements::Text(v) => {
+            let mut bytes = Vec::with_capacity(v.iter().map(|text| 4 + text.len()).sum());
+            for text in v {
+                // A message that is longer than 4 GiB cannot be sent anyway.
+                bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+                bytes.extend_from_slice(text.as_bytes());
+            }
+            bytes
+        }
     }
 }
 
@@ -208,11 +279,15 @@ fn typed_contents(elements: Elements) -> InferTensorContents {
         Elements::I64(v) => contents.int64_contents = v,
         Elements::F32(v) => contents.fp32_contents = v,
         Elements::F64(v) => contents.fp64_contents = v,
+        Elements::Text(v) => contents.bytes_contents = v.into_iter().map(Bytes::from).collect(),
+        // See `has_field`.
+        Elements::F16(_) | Elements::BF16(_) => {}
     }
     contents
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -236,8 +311,46 @@ mod tests {
             assert_eq!(raw_elements(dtype, &raw_bytes(&elements)), Some(elements.clone()));
             assert_eq!(typed_elements(dtype, &typed_contents(elements.clone())), Some(elements));
         }
+        for elements in [
+            Elements::F16([f16::MIN, f16::MIN_POSITIVE_SUBNORMAL, f16::INFINITY].to_vec()),
+            Elements::BF16([bf16::MAX, bf16::NEG_ZERO].to_vec()),
+        ] {
+            let dtype = elements.dtype();
+            assert!(!has_field(dtype));
+            assert_eq!(raw_elements(dtype, &raw_bytes(&elements)), Some(elements));
+        }
+        assert_eq!(raw_bytes(&Elements::F16(vec![f16::ONE])), [0x00, 0x3C], "little-endian");
+        assert_eq!(raw_elements("float16", &[1, 2, 3]), None);
         assert_eq!(raw_elements("int32", &[1, 2, 3]), None);
         let too_large = InferTensorContents { int_contents: vec![128], ..Default::default() };
         assert_eq!(typed_elements("int8", &too_large), None);
+    }
+    #[test]
+    fn texts_survive_both_forms_and_bad_ones_are_named() {
+        let texts = ["", "a", "é\n", "x".repeat(300).as_str()].map(str::to_owned).to_vec();
+        let elements = Elements::Text(texts);
+        let (bytes, contents) = (Bytes::from(raw_bytes(&elements)), typed_contents(elements.clone()));
+        assert_eq!(bytes[..9], *b"\0\0\0\0\x01\0\0\0a");
+        assert_eq!(text("s", 4, Some(&bytes), None).unwrap(), elements);
+        assert_eq!(text("s", 4, None, Some(&contents)).unwrap(), elements);
+        let raw = |bytes: &'static [u8], needed| text("s", needed, Some(&Bytes::from(bytes)), None).unwrap_err();
+        for (bad, needed) in [
+            (&b"\x01\0\0\0a"[..], 2),
+            (b"\x01\0\0\0a", 0),
+            (b"\x02\0\0\0a", 1),
+            (b"\xff\xff\xff\xffa", 1),
+            (b"\x01\0\0\0a\0", 1),
+            (b"\0\0\0", 1),
+        ] {
+            let error = raw(bad, needed);
+            assert!(error.message().contains(&format!("which are not {needed} of BYTES")), "{error}");
+        }
+        let error = raw(b"\x01\0\0\0a\x02\0\0\0\xc3\x28", 2);
+        assert!(error.message().contains("inputs[\"s\"][1]: is not UTF-8"), "{error}");
+        let error = raw(b"\x03\0\0\0a\0b", 1);
+        assert!(error.message().contains("inputs[\"s\"][0]: has a NUL"), "{error}");
+        let error = text("s", 3, None, Some(&contents)).unwrap_err();
+        assert!(error.message().contains("has 4 values, its shape needs 3"), "{error}");
+        assert!(text("s", 1, None, None).unwrap_err().message().contains("has 0 values"));
     }
 }
