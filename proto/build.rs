@@ -4,7 +4,8 @@ use std::{env, error::Error, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
+    "aibuyer/serving/v1/analytics.proto",
     "aibuyer/serving/v1/anomaly.proto",
     "aibuyer/serving/v1/budget.proto",
     "aibuyer/serving/v1/ctr.proto",

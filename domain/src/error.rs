@@ -14,6 +14,8 @@ pub enum ErrorKind {
     Overloaded,
     /// Something that the engine needs for this answer, such as ClickHouse, does not answer: retry later.
     Dependency,
+    /// An operator must do something first, such as configure ClickHouse or make its tables: no use to retry before.
+    Unprepared,
     /// The caller's deadline passed before an answer was ready.
     DeadlineExceeded,
     /// The engine failed. Details are in its log, not in the reply.

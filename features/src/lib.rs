@@ -2,8 +2,9 @@
 //!
 //! A [`view`] says which columns of which table are features of what. A [`store`] fetches rows of many entities in one
 //! query: [`ClickHouseStore`]. [`CachedView`] stands before it and is what requests ask. [`schema`] makes and checks the
-//! tables. What a model does with the values is the domain's matter.
+//! tables. [`analytics`] asks them what has happened. What a model does with the values is the domain's matter.
 
+pub mod analytics;
 mod cached;
 mod call;
 mod clickhouse;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aibuyer_domain::{
-    ctr::{Assembler, Calibration, Encoder, FeatureSpec, Level, Rows, stored::Stored},
+    ctr::{Assembler, Calibration, Encoder, FeatureSpec, Level, Profile, Rows, stored::Stored},
     forecast::{Prophet, window::ForecastSpec},
     model::{ServableId, Signature},
 };
@@ -100,6 +100,7 @@ impl Servable {
                 encoder: files.encoder,
                 stored: files.stored,
                 calibration: files.calibration,
+                profile: files.profile,
                 places,
             })),
         })
@@ -156,6 +157,8 @@ pub struct CtrServable {
     pub assembler: Assembler,
     /// What the trainer measured.
     pub calibration: Option<Calibration>,
+    /// How features were distributed in training, if the trainer said so.
+    pub profile: Option<Profile>,
     places: Places,
 }
 

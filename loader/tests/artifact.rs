@@ -25,12 +25,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use support::{elsewhere, repository, runtime};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "MLmodel",
     "feature_spec.json",
     "model.onnx",
     "golden.jsonl",
     "calibration.json",
+    "profile.json",
     "vocab/test_id.jsonl",
     "vocab/eyecatcher_id.jsonl",
     "vocab/week.jsonl",
@@ -235,6 +236,13 @@ fn content_that_lies_with_a_right_hash_is_found_out() {
     });
     assert_eq!(check, "golden", "{message}");
     assert!(message.contains("as encoded here"), "{message}");
+
+    let (check, message) = forged(&|c| {
+        let profile = c.read("profile.json").replace("\"has_digit\"", "\"has_letter\"");
+        c.forge("profile.json", profile.as_bytes());
+    });
+    assert_eq!(check, "content", "{message}");
+    assert_eq!(message, "profile.json: fields[\"has_letter\"]: is not a field of the feature spec");
 
     let (check, message) = forged(&|c| c.forge("golden.jsonl", b""));
     assert_eq!(check, "golden", "{message}");

@@ -8,7 +8,7 @@
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod serving {
     /// CTR prediction: `CtrService`; which models serve: `ModelService`; where to put a budget:
-    /// `BudgetService`; what is abnormal: `AnomalyService`.
+    /// `BudgetService`; what is abnormal: `AnomalyService`; what has happened: `AnalyticsService`.
     pub mod v1 {
         tonic::include_proto!("aibuyer.serving.v1");
     }

@@ -2,12 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use aibuyer_features::analytics::Analytics as Past;
 use aibuyer_loader::{Beginning, Manager, executor::Executor, serving_map::Serving, session::Runtime};
 use aibuyer_registry::Watcher;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     admin::{self, Admin},
+    clickhouse,
     config::Config,
     features::Views,
     lanes,
@@ -74,6 +76,8 @@ impl App {
         // First, so that a wrong folder is told whatever else is wrong.
         let source = opened(config).await?;
         let views = Arc::new(Views::open(config).await.map_err(StartError::Features)?);
+        let clickhouse = config.clickhouse.as_ref().map(clickhouse::connection).transpose();
+        let past = clickhouse.map_err(StartError::Features)?.as_ref().map(Past::new);
         let (grpc_listener, grpc_address) = listen("server.grpc_listen", config.grpc_listen).await?;
         let (http_listener, http_address) = listen("server.http_listen", config.http_listen).await?;
 
@@ -114,6 +118,7 @@ impl App {
             forecasts: forecast::cache(config.forecast_cache_bytes),
             executor: Executor::start(config.executor_threads, config.executor_rows).map_err(StartError::Threads)?,
             views,
+            past,
         };
         let routers = (0..config.grpc_threads).map(|_| stack::build(config, parts.clone()));
         let routers = routers.collect::<Result<_, _>>()?;

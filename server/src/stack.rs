@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use aibuyer_features::analytics::Analytics as Past;
 use aibuyer_loader::{executor::Executor, serving_map::Serving};
 use aibuyer_proto::{
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     serving::v1::{
-        anomaly_service_server::AnomalyServiceServer, budget_service_server::BudgetServiceServer,
-        ctr_service_server::CtrServiceServer, forecast_service_server::ForecastServiceServer,
-        model_service_server::ModelServiceServer,
+        analytics_service_server::AnalyticsServiceServer, anomaly_service_server::AnomalyServiceServer,
+        budget_service_server::BudgetServiceServer, ctr_service_server::CtrServiceServer,
+        forecast_service_server::ForecastServiceServer, model_service_server::ModelServiceServer,
     },
 };
 use tonic::{
@@ -27,6 +28,7 @@ use crate::{
     readiness::Readiness,
     reload::Reload,
     services::{
+        analytics::Analytics,
         anomaly::Anomalies,
         budget::Budget,
         ctr::Ctr,
@@ -52,12 +54,14 @@ pub(crate) struct Parts {
     /// For work that is long on a processor.
     pub(crate) executor: Executor,
     pub(crate) forecasts: ForecastCache,
+    /// What analytics are asked of, if it is configured.
+    pub(crate) past: Option<Past>,
     pub(crate) views: Arc<Views>,
 }
 
 /// The stack, ready to serve.
 pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, tonic_reflection::server::Error> {
-    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts, views } = parts;
+    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts, views, past } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
@@ -92,6 +96,8 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
         default_deadline: config.default_deadline,
     };
     let anomalies = AnomalyServiceServer::new(anomalies).max_decoding_message_size(config.max_message_bytes);
+    let analytics = Analytics { serving: serving.clone(), past, default_deadline: config.default_deadline };
+    let analytics = AnalyticsServiceServer::new(analytics).max_decoding_message_size(config.max_message_bytes);
     let ctr = Ctr {
         serving,
         streams,
@@ -103,6 +109,7 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
     let budget = Budget { executor, default_deadline: config.default_deadline };
     let budget = BudgetServiceServer::new(budget).max_decoding_message_size(config.max_message_bytes);
     let routes = Routes::new(ctr)
+        .add_service(analytics)
         .add_service(anomalies)
         .add_service(budget)
         .add_service(ModelServiceServer::new(models))

@@ -9,6 +9,7 @@ use aibuyer_domain::{
     ErrorKind,
     ctr::{EncodeError, Violation},
 };
+use aibuyer_features::analytics::AnalyticsError;
 use aibuyer_loader::{ResolveError, batch::ScoreError, executor::ExecutorError};
 use prost::Message as _;
 use tokio::task::JoinError;
@@ -26,6 +27,7 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::Invalid => Code::InvalidArgument,
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::NotReady | ErrorKind::Dependency => Code::Unavailable,
+        ErrorKind::Unprepared => Code::FailedPrecondition,
         ErrorKind::Overloaded => Code::ResourceExhausted,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::Internal => Code::Internal,
@@ -102,6 +104,17 @@ pub(crate) fn from_executor(error: &ExecutorError) -> Status {
 
 pub(crate) fn from_reload(error: &ReloadError) -> Status {
     status(error.kind(), &error.to_string())
+}
+
+pub(crate) fn from_analytics(error: &AnalyticsError) -> Status {
+    status(error.kind(), &error.to_string())
+}
+
+/// FAILED_PRECONDITION: there is no ClickHouse to ask.
+pub(crate) fn without_clickhouse() -> Status {
+    let message =
+        "this needs ClickHouse: set clickhouse.url, and run `aibuyer-server migrate` once, which makes the tables";
+    status(ErrorKind::Unprepared, message)
 }
 
 /// UNAVAILABLE, as Triton says where it polls its repository. To try again is no use.

@@ -68,6 +68,8 @@ pub struct FeatureSpec {
     pub interval: Option<IntervalSpec>,
     /// Worked examples.
     pub golden: GoldenSpec,
+    /// File of the [`Profile`](super::Profile); absent where the trainer made none.
+    pub profile: Option<String>,
     /// SHA-256 in lower-case hex of every other file of the artifact that the engine reads.
     pub files_sha256: BTreeMap<String, String>,
 }
@@ -377,7 +379,8 @@ impl FeatureSpec {
     pub fn required_files(&self) -> impl Iterator<Item = &str> {
         let vocabularies = self.fields.iter().filter_map(FieldSpec::vocabulary_file);
         let calibration = self.interval.as_ref().map(|i| i.calibration.as_str());
-        [self.model.file.as_str(), self.golden.file.as_str()].into_iter().chain(vocabularies).chain(calibration)
+        let files = [self.model.file.as_str(), self.golden.file.as_str()].into_iter();
+        files.chain(vocabularies).chain(calibration).chain(self.profile.as_deref())
     }
 }
 

@@ -60,12 +60,14 @@ def read(directory: Path) -> artifact.Contents:
     """What `artifact.write` wrote."""
     spec: dict[str, Any] = json.loads((directory / artifact.SPEC_FILE).read_text(encoding="utf-8"))
     del spec["files_sha256"]
+    profile = spec.pop("profile", None)
     golden = [json.loads(line) for line in (directory / "golden.jsonl").read_text(encoding="utf-8").splitlines()]
     return artifact.Contents(
         built=Built(spec, read_vocabularies(spec, directory)),
         model=onnx.load_model(directory / "model.onnx"),
         calibration=json.loads((directory / "calibration.json").read_text(encoding="utf-8")),
         golden=[(row["note"], row["inputs"]) for row in golden],
+        profile=json.loads((directory / profile).read_text(encoding="utf-8")) if profile else None,
     )
 
 

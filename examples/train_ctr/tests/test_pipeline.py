@@ -34,7 +34,7 @@ def test_same_data_and_seed_give_the_same_bytes(synthetic_run: Experiment, tmp_p
     artifact.write(tmp_path / "b", again.contents)
     files = [path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*") if path.is_file()]
     _, different, missing = filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", files, shallow=False)
-    assert len(files) == 8 and not different and not missing
+    assert len(files) == 9 and not different and not missing
 
 
 def test_a_folder_of_something_else_is_left_alone(synthetic_run: Experiment, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import onnx
 
+from train_ctr import profile
 from train_ctr.encoder import Encoder
 from train_ctr.interval import ctr_interval
 from train_ctr.self_check import CheckReport, check_artifact
@@ -27,12 +28,18 @@ GOLDEN_LEVEL = 0.9
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything that goes into a version. `golden` are (note, raw request)."""
+    """Everything that goes into a version. `golden` are (note, raw request); a version may do without `profile`."""
 
     built: Built
     model: onnx.ModelProto
     calibration: Mapping[str, Any]
     golden: Sequence[tuple[str, Mapping[str, Any]]]
+    profile: Mapping[str, Any] | None = None
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec without `files_sha256`."""
+        return self.built.spec if self.profile is None else self.built.spec | {"profile": profile.FILE}
 
 
 def write(directory: Path, contents: Contents) -> CheckReport:
@@ -43,7 +50,7 @@ def write(directory: Path, contents: Contents) -> CheckReport:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     _write_files(draft, contents)
-    seal(draft, contents.built.spec)
+    seal(draft, contents.spec)
     report = check_artifact(draft)
     shutil.rmtree(directory, ignore_errors=True)
     draft.rename(directory)
@@ -65,6 +72,8 @@ def _write_files(directory: Path, contents: Contents) -> None:
     for file, values in contents.built.vocabularies.items():
         _write_lines(directory / file, values)
     _write_json(directory / "calibration.json", contents.calibration)
+    if contents.profile is not None:
+        _write_json(directory / profile.FILE, contents.profile)
     encoder = Encoder(contents.built.spec, contents.built.vocabularies)
     session = Session(model)
     _write_lines(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train_ctr import coverage, onnx_graph, spec, training, variance
+from train_ctr import coverage, onnx_graph, profile, spec, training, variance
 from train_ctr.artifact import Contents
 from train_ctr.dataset import Dataset, Part
 from train_ctr.deepfm import Batch, DeepFM
@@ -82,7 +82,8 @@ def run(dataset: Dataset, seed: int, log: Log) -> Experiment:
         if len(part)
     }
     graph = onnx_graph.build(model, fitted.row_variance(layout, information), fitted.tau2)
-    contents = Contents(built, graph, _calibration(dataset, fitted, evaluations), dataset.golden)
+    calibrated = _calibration(dataset, fitted, evaluations)
+    contents = Contents(built, graph, calibrated, dataset.golden, profile.of_training(built.spec, dataset.train))
     return Experiment(seed, epochs, fitted, evaluations, contents)
 
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod analytics;
 mod engine;
 mod launcher;
 mod lookups;

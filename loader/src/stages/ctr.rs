@@ -1,7 +1,7 @@
 //! Verifying and warming a CTR model: its contract, its hashes, its worked examples.
 
 use aibuyer_domain::{
-    ctr::{Calibration, Encoder, FeatureSpec, Rows, Vocabulary, golden, stored::Stored},
+    ctr::{Calibration, Encoder, FeatureSpec, Profile, Rows, Vocabulary, golden, stored::Stored},
     feature_view::FeatureView,
     model::Signature,
 };
@@ -30,6 +30,8 @@ pub struct CtrFiles {
     pub stored: Stored,
     /// What the trainer measured; absent where the model has no intervals.
     pub calibration: Option<Calibration>,
+    /// How features were distributed in training, if the trainer said so.
+    pub profile: Option<Profile>,
     examples: Vec<golden::Golden>,
     example_rows: Rows,
 }
@@ -121,6 +123,13 @@ impl CtrFiles {
                 Some(parsed.map_err(|e| LoadError::Content { file: file.clone(), reason: e.to_string() })?)
             }
         };
+        let profile = match &spec.profile {
+            None => None,
+            Some(file) => {
+                let parsed = Profile::parse(&take(file), &spec);
+                Some(parsed.map_err(|reason| LoadError::Content { file: file.clone(), reason })?)
+            }
+        };
         let model = scan(&spec.model.file, graph, |location| {
             files.check_inside(location)?;
             contents.remove(location).ok_or_else(|| "it is not among files_sha256 of feature_spec.json".to_owned())
@@ -134,7 +143,7 @@ impl CtrFiles {
         let example_rows = golden::check_encoding(&encoder, &examples)?;
         golden::check_estimates(&examples)?;
         let file = spec.model.file.clone();
-        Ok((Self { spec, encoder, stored, calibration, examples, example_rows }, file, model))
+        Ok((Self { spec, encoder, stored, calibration, profile, examples, example_rows }, file, model))
     }
 
     /// Runs the session on the ends of every field's row range and on the worked examples, alone and as one

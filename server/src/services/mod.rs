@@ -1,5 +1,6 @@
 //! gRPC services, one file each: decode, validate, ask a servable, reply.
 
+pub(crate) mod analytics;
 pub(crate) mod anomaly;
 pub(crate) mod budget;
 pub(crate) mod columns;

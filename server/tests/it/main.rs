@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod analytics;
 mod anomaly;
 mod anomaly_by_model;
 mod bad_input;
