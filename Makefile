@@ -54,6 +54,13 @@ demo-mlflow: onnxruntime .venv/ready .venv-mlflow/ready ## Promote, refuse and r
 	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_mlflow .venv/bin/python -m demo_mlflow \
 	    --server target/release/aibuyer-server --out out/demo-mlflow $$([ -t 0 ] && echo --stay || true)
 
+.PHONY: demo-features
+demo-features: onnxruntime .venv/ready .venv-clickhouse/ready ## Serve a model whose features are in a real ClickHouse, also while that is away
+	@echo "Building the server (about 4 minutes the first time) ..."
+	@cargo build --release --package aibuyer-server
+	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_features .venv/bin/python -m demo_features \
+	    --server target/release/aibuyer-server --out out/demo-features $$([ -t 0 ] && echo --stay || true)
+
 .PHONY: demo-forecast
 demo-forecast: onnxruntime .venv-forecast/ready ## Fit Prophet, serve the fit, hold it against Prophet (CSV=..., else a series of its own)
 	@cargo build --release --package aibuyer-server

@@ -120,7 +120,7 @@ def _stay(clickhouse: ClickHouse, server: Server) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="demo_features", description="Serves a model whose features are in ClickHouse.")
+    parser = argparse.ArgumentParser(prog="demo_features", description="Serves a model with features in ClickHouse.")
     parser.add_argument("--server", type=Path, required=True, help="the aibuyer-server binary")
     parser.add_argument("--out", type=Path, required=True, help="folder for logs and data; what is there is deleted")
     parser.add_argument("--stay", action="store_true", help="keep both servers until Ctrl-C")

@@ -33,7 +33,8 @@ Query = Callable[[str], list[dict[str, Any]]]
 EXAMPLES = f"""
 SELECT campaign_id, any(user_id) AS user_id, day,
   sumIf(impressions, at >= day) AS label_impressions, sumIf(clicks, at >= day) AS label_clicks,
-  sumIf(impressions, at < day AND at >= day - 7) AS impressions_7d, sumIf(clicks, at < day AND at >= day - 7) AS clicks_7d,
+  sumIf(impressions, at < day AND at >= day - 7) AS impressions_7d,
+  sumIf(clicks, at < day AND at >= day - 7) AS clicks_7d,
   sumIf(impressions, at < day) AS impressions_28d, sumIf(clicks, at < day) AS clicks_28d,
   toFloat64(sumIf(spend, at < day AND at >= day - 7)) AS spend_7d
 FROM (

@@ -1,8 +1,8 @@
 """Fills ClickHouse with campaigns whose true CTR is known, in one statement.
 
-Traffic follows Zipf's law with exponent 1: the number of a row's campaign is log-uniform. A campaign's true log-odds are
-normal around the platform's mean and drift from day to day; clicks are binomial. Everything is a hash of numbers, so the
-same sizes give the same campaigns, up to the moment that is called now.
+Traffic follows Zipf's law with exponent 1: the number of a row's campaign is log-uniform. A campaign's true log-odds
+are normal around the platform's mean and drift from day to day; clicks are binomial. Everything is a hash of numbers,
+so the same sizes give the same campaigns, up to the moment that is called now.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ from demo_features.clickhouse import DATABASE
 from demo_features.model import MODEL_NAME
 
 STATUSES = ("PRESENT", "STALE", "ABSENT", "DEFAULTED")
-HEADING = f"  {'second':>6} {'requests':>9} {'failed':>7} " + "".join(f"{name:>11}" for name in STATUSES) + "   oldest row"
+HEADING = (
+    f"  {'second':>6} {'requests':>9} {'failed':>7} " + "".join(f"{name:>11}" for name in STATUSES) + "   oldest row"
+)
 
 
 def campaigns(ids: Sequence[str], answer: Answer, true: Sequence[Mapping[str, Any]]) -> str:
@@ -48,4 +50,5 @@ def what_to_try(clickhouse: str, grpc: str, http: str) -> str:
     return f"""  target/release/aibuyer-server predict examples/requests/campaigns.json --address {grpc}
   curl '{clickhouse}/?database={DATABASE}' -d 'SELECT * FROM campaign_features LIMIT 3 FORMAT Vertical'
   status page http://{http}/   metrics http://{http}/metrics
-  target/release/aibuyer-loadtest closed --address {grpc} --model out/demo-features/models/{MODEL_NAME}/1 --callers 16"""
+  target/release/aibuyer-loadtest closed --address {grpc} --callers 16 \\
+      --model out/demo-features/models/{MODEL_NAME}/1"""
