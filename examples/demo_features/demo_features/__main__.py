@@ -80,9 +80,9 @@ def _campaigns(asker: Asker, clickhouse: ClickHouse, sizes: Sizes) -> None:
     numbers = [0, 9, 99, 999, sizes.campaigns - 1]
     numbers = [number for number in numbers if number < sizes.campaigns]
     true = clickhouse.rows(
-        f"SELECT number, {seed.true_ctr('toUInt32(number)', 'toUInt32(today())')} AS ctr, "
-        "(SELECT sum(impressions_28d) FROM campaign_features WHERE campaign_id = concat('campaign_', toString(number))) "
-        f"AS impressions FROM numbers({sizes.campaigns}) WHERE number IN {tuple(numbers)} ORDER BY number"
+        f"SELECT number, {seed.true_ctr('toUInt32(number)', 'toUInt32(today())')} AS ctr, (SELECT sum(impressions_28d) "
+        "FROM campaign_features WHERE campaign_id = concat('campaign_', toString(number))) AS impressions "
+        f"FROM numbers({sizes.campaigns}) WHERE number IN {tuple(numbers)} ORDER BY number"
     )
     ids = [f"campaign_{number}" for number in numbers] + ["campaign_of_tomorrow"]
     print("\n" + text.campaigns(ids, asker.ask(ids), true))
