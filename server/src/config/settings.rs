@@ -209,7 +209,8 @@ pub const SETTINGS: [Setting; 54] = [
         key: "clickhouse.url",
         default: "\"\"",
         help: "Base URL of ClickHouse's HTTP interface, such as \"http://clickhouse:8123\": `aibuyer-server migrate` makes\n\
-               its tables, and stored features of models come from them. Empty: features come with requests.",
+               its tables, stored features of models come from them, and AnalyticsService asks them. Empty: features come\n\
+               with requests.",
     },
     Setting {
         key: "clickhouse.database",

@@ -1,5 +1,5 @@
 //! `aibuyer.serving.v1.AnalyticsService`: what has happened, asked of ClickHouse. It adds up, the domain makes figures of
-//! the sums; the thread that speaks gRPC only waits.
+//! the sums, and the thread that speaks gRPC waits.
 
 mod drift;
 mod quality;

@@ -82,7 +82,7 @@ pub(super) async fn answer(
     Ok(pb::CampaignSummaryResponse {
         next_page_token: last.map(|last| format!("{}/{}", last.campaign_id, last.day)).unwrap_or_default(),
         days: days.into_iter().map(row).collect(),
-        totals: totals.map(sums),
+        totals: totals.as_ref().map(sums),
     })
 }
 
@@ -92,7 +92,7 @@ fn row(day: Day) -> pb::CampaignDay {
     pb::CampaignDay { campaign_id, date, figures }
 }
 
-fn sums(of: Totals) -> pb::CampaignTotals {
+fn sums(of: &Totals) -> pb::CampaignTotals {
     let figures = Some(figures(of.impressions, of.clicks, of.spend, of.conversions));
     pb::CampaignTotals { campaigns: of.campaigns, campaign_days: of.days, figures }
 }
