@@ -58,6 +58,14 @@ impl CallError {
         }
     }
 
+    /// Whether the database, a table or a column is not what the statement takes it for: no use to try again before
+    /// somebody has mended it.
+    #[must_use]
+    pub fn is_schema(&self) -> bool {
+        // An unknown column, database, table or identifier; a type that does not fit; data that does not fit a table.
+        matches!(self.code(), Some(10 | 16 | 20 | 47 | 53 | 60 | 81 | 117 | 386))
+    }
+
     fn new(url: &str, error: &Error) -> Self {
         let url = url.to_owned();
         match error {

@@ -6,3 +6,4 @@ mod engine;
 mod launcher;
 mod lookups;
 mod schema;
+mod sink;
