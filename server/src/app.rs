@@ -8,9 +8,11 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     admin::{self, Admin},
+    clickhouse::connection,
     config::Config,
     lanes,
     metrics::Metrics,
+    prediction_log::{self, PredictionLog},
     promotions::Promotions,
     readiness::Readiness,
     registry::{self, RegistryError},
@@ -42,6 +44,9 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Threads(std::io::Error),
+    /// ClickHouse cannot be used as configured.
+    #[error("{0}")]
+    ClickHouse(String),
     /// The API's own description is broken.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -59,6 +64,8 @@ pub struct App {
     grace: Duration,
     grpc: Shards,
     http: JoinHandle<()>,
+    /// Put by at a drop, so that a stop that is broken off loses none of it.
+    log: Option<prediction_log::Running>,
 }
 
 impl App {
@@ -96,7 +103,8 @@ impl App {
         };
 
         let problems = watcher.problems().clone();
-        let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement));
+        let (log, running) = logging(config)?.unzip();
+        let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement, log.clone()));
         let readiness = Readiness::default();
         let watcher = Arc::new(watcher);
         let reload = Reload { watcher: Arc::clone(&watcher), manager, readiness: readiness.clone() };
@@ -108,6 +116,7 @@ impl App {
             promotions: Arc::clone(&promotions),
             forecasts: forecast::cache(config.forecast_cache_bytes),
             executor: Executor::start(config.executor_threads, config.executor_rows).map_err(StartError::Threads)?,
+            log: log.clone(),
         };
         let routers = (0..config.grpc_threads).map(|_| stack::build(config, parts.clone()));
         let routers = routers.collect::<Result<_, _>>()?;
@@ -120,6 +129,7 @@ impl App {
             promotions,
             placement,
             grpc_address,
+            log,
         });
         let admin = match source.webhook {
             Some(webhook) => admin.merge(webhooks::router(webhook, watcher)),
@@ -130,7 +140,8 @@ impl App {
                 tracing::error!(%error, "HTTP server failed");
             }
         });
-        Ok(Self { grpc_address, http_address, serving, readiness, grace: config.shutdown_grace, grpc, http })
+        let grace = config.shutdown_grace;
+        Ok(Self { grpc_address, http_address, serving, readiness, grace, grpc, http, log: running })
     }
 
     /// Waits until the engine as a whole is ready.
@@ -144,10 +155,15 @@ impl App {
     }
 
     /// Stops: reports not ready, takes no new connections or requests, lets those under way finish for the
-    /// configured grace. Returns whether all of them did.
+    /// configured grace. Returns whether all of them did. What is left of the grace is for the prediction log.
     pub async fn stop(mut self) -> bool {
         self.readiness.stop();
-        tokio::time::timeout(self.grace, self.grpc.finished()).await.is_ok()
+        let deadline = tokio::time::Instant::now() + self.grace;
+        let finished = tokio::time::timeout_at(deadline, self.grpc.finished()).await.is_ok();
+        if let Some(log) = self.log.take() {
+            log.stop(deadline).await;
+        }
+        finished
     }
 }
 
@@ -155,6 +171,15 @@ impl Drop for App {
     fn drop(&mut self) {
         self.http.abort();
     }
+}
+
+/// Starts the prediction log, if predictions are to be logged.
+fn logging(config: &Config) -> Result<Option<(PredictionLog, prediction_log::Running)>, StartError> {
+    let (Some(log), Some(clickhouse)) = (&config.prediction_log, &config.clickhouse) else { return Ok(None) };
+    let connection = connection(clickhouse).map_err(StartError::ClickHouse)?;
+    tracing::info!(clickhouse = ?connection, sample_rate = log.sample_rate, "predictions are logged");
+    let folder = config.storage_path.join("prediction-log");
+    PredictionLog::start(log, prediction_log::sink(&connection), &folder).map(Some).map_err(StartError::Threads)
 }
 
 /// Opens the registry on a thread of its own: it blocks.

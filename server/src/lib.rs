@@ -7,6 +7,7 @@
 
 mod admin;
 pub mod app;
+mod clickhouse;
 pub mod commands;
 pub mod config;
 mod console;
@@ -14,6 +15,7 @@ pub mod lanes;
 mod layers;
 mod link;
 mod metrics;
+pub mod prediction_log;
 mod promotions;
 mod readiness;
 mod registry;

@@ -1,7 +1,7 @@
 //! What the engine measures of itself, for Prometheus.
 //!
 //! Durations of calls are recorded as they happen. Everything about models is read from the serving map when
-//! Prometheus asks, so it cannot drift from what is there and ends with the version.
+//! Prometheus asks, so it cannot drift from what is there and ends with the version. So is the prediction log.
 
 use std::{
     fmt,
@@ -24,6 +24,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::prediction_log::{self, PredictionLog};
+
 /// Bucket bounds in seconds: from 100 µs, where a bid's time begins to count, to 10 s.
 const SECONDS: [f64; 16] =
     [1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0];
@@ -41,7 +43,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(serving: Serving, problems: Problems, placement: &Placement) -> Self {
+    pub(crate) fn new(serving: Serving, problems: Problems, placement: &Placement, log: Option<PredictionLog>) -> Self {
         let mut registry = Registry::default();
         let calls: Family<_, Histogram> = Family::new_with_constructor(|| Histogram::new(SECONDS));
         registry.register(
@@ -50,6 +52,9 @@ impl Metrics {
             calls.clone(),
         );
         registry.register_collector(Box::new(Models { serving, problems, device: placement.clone() }));
+        if let Some(log) = log {
+            registry.register_collector(Box::new(prediction_log::Collect(log)));
+        }
         Self { registry: Mutex::new(registry), calls }
     }
 
@@ -76,7 +81,7 @@ struct Models {
     device: Placement,
 }
 
-type Labels = Vec<(&'static str, String)>;
+pub(crate) type Labels = Vec<(&'static str, String)>;
 
 /// A placement as labels.
 fn labels_of(placement: &Placement) -> Labels {
@@ -193,7 +198,7 @@ fn histogram_of(encoder: &mut MetricEncoder, labels: &Labels, histogram: &Stage)
     encoder.encode_family(labels)?.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)
 }
 
-fn gauges(
+pub(crate) fn gauges(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,
@@ -207,7 +212,7 @@ fn gauges(
     Ok(())
 }
 
-fn counters(
+pub(crate) fn counters(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,

@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     layers::{deadline::DeadlineLayer, mend::MendLayer, observe::ObserveLayer},
     metrics::Metrics,
+    prediction_log::PredictionLog,
     promotions::Promotions,
     readiness::Readiness,
     reload::Reload,
@@ -51,11 +52,12 @@ pub(crate) struct Parts {
     /// For work that is long on a processor.
     pub(crate) executor: Executor,
     pub(crate) forecasts: ForecastCache,
+    pub(crate) log: Option<PredictionLog>,
 }
 
 /// The stack, ready to serve.
 pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, tonic_reflection::server::Error> {
-    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts } = parts;
+    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts, log } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
@@ -91,7 +93,7 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
     };
     let anomalies = AnomalyServiceServer::new(anomalies).max_decoding_message_size(config.max_message_bytes);
     let ctr =
-        Ctr { serving, streams, max_candidates: config.max_candidates, default_deadline: config.default_deadline };
+        Ctr { serving, streams, max_candidates: config.max_candidates, default_deadline: config.default_deadline, log };
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
     let budget = Budget { executor, default_deadline: config.default_deadline };
     let budget = BudgetServiceServer::new(budget).max_decoding_message_size(config.max_message_bytes);

@@ -26,7 +26,7 @@ pub use assemble::{Assembler, SplitTensor};
 pub use calibration::Calibration;
 pub use column::{Column, OwnedColumn, Values};
 pub use encoder::{EncodeError, Encoder, Violation};
-pub use field::{FieldSpec, Source};
+pub use field::{FieldSpec, LogPolicy, Source};
 pub use interval::{Estimate, Level, LevelError, estimate};
 pub use sheet::{Encoded, Rejected, Rows};
 pub use spec::{FeatureSpec, SpecError};

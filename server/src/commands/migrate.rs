@@ -1,11 +1,11 @@
 //! `aibuyer-server migrate`: brings ClickHouse's tables up to date.
 
-use std::{fmt::Write as _, fs};
+use std::fmt::Write as _;
 
-use aibuyer_features::{Connection, schema};
+use aibuyer_features::schema;
 
 use super::serve::AnyError;
-use crate::config::{ClickHouseConfig, Config};
+use crate::{clickhouse::connection, config::Config};
 
 /// Does what is to do and says what it did.
 ///
@@ -26,22 +26,4 @@ pub async fn run(config: &Config) -> Result<String, AnyError> {
     }
     let _ = writeln!(text, "database {database} is at schema version {}", report.version);
     Ok(text)
-}
-
-/// Reads the password from its file.
-fn connection(config: &ClickHouseConfig) -> Result<Connection, AnyError> {
-    let password = match &config.password_file {
-        None => None,
-        Some(path) => {
-            let text =
-                fs::read_to_string(path).map_err(|e| format!("clickhouse.password_file = {}: {e}", path.display()))?;
-            Some(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-    };
-    Ok(Connection {
-        url: config.url.clone(),
-        database: config.database.clone(),
-        user: (!config.username.is_empty()).then(|| config.username.clone()),
-        password,
-    })
 }

@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 46] = [
+pub const SETTINGS: [Setting; 50] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
@@ -122,7 +122,8 @@ pub const SETTINGS: [Setting; 46] = [
     Setting {
         key: "storage.path",
         default: "\"data\"",
-        help: "Folder for what outlives a restart: fetched versions, and the promotion log, which says what answered last.",
+        help: "Folder for what outlives a restart: fetched versions, the promotion log, which says what answered last, and\n\
+               what of the prediction log ClickHouse has not taken.",
     },
     Setting {
         key: "storage.keep_versions",
@@ -208,8 +209,8 @@ pub const SETTINGS: [Setting; 46] = [
     Setting {
         key: "clickhouse.url",
         default: "\"\"",
-        help: "Base URL of ClickHouse's HTTP interface, such as \"http://clickhouse:8123\", for `aibuyer-server migrate`,\n\
-               which makes its tables.",
+        help: "Base URL of ClickHouse's HTTP interface, such as \"http://clickhouse:8123\", for the prediction log and for\n\
+               `aibuyer-server migrate`, which makes its tables.",
     },
     Setting {
         key: "clickhouse.database",
@@ -226,6 +227,30 @@ pub const SETTINGS: [Setting; 46] = [
         key: "clickhouse.migrate_timeout",
         default: "\"1m\"",
         help: "How long one statement of `aibuyer-server migrate` may take.",
+    },
+    Setting {
+        key: "prediction_log.sample_rate",
+        default: "0.0",
+        help: "Share of the requests for click-through rates whose predictions are written to ClickHouse's table\n\
+               prediction_log, after the reply: 0 none, 1 all.",
+    },
+    Setting {
+        key: "prediction_log.buffer_rows",
+        default: "100000",
+        help: "Rows (candidates) of the log that may wait in memory; at least limits.max_candidates. Beyond it they are\n\
+               dropped, and counted.",
+    },
+    Setting {
+        key: "prediction_log.spill_bytes",
+        default: "1073741824",
+        help: "Bytes of the log that may wait in storage.path/prediction-log while ClickHouse takes none, over restarts of\n\
+               the engine, too. 0: none.",
+    },
+    Setting {
+        key: "prediction_log.payload",
+        default: "false",
+        help: "Whether the features of each candidate are logged too: numbers as they are, text hashed, unless the feature\n\
+               spec says otherwise.",
     },
     Setting {
         key: "limits.max_candidates",

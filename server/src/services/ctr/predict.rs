@@ -11,18 +11,22 @@ use aibuyer_loader::{CtrScores, CtrServable, Servable, batch::queue::Priority, r
 use aibuyer_proto::serving::v1 as pb;
 use tonic::Status;
 
-use super::{Clock, Ctr};
+use super::{
+    Clock, Ctr,
+    log::{self, Note},
+};
 use crate::{
+    prediction_log::{Inputs, PredictionLog},
     services::{columns, predictions, selector},
     status,
 };
 
 /// Scored rows on their way to a reply.
-struct Scored {
-    servable: Arc<CtrServable>,
+pub(super) struct Scored {
+    pub(super) servable: Arc<CtrServable>,
     clock: Clock,
     encode: Duration,
-    scores: CtrScores,
+    pub(super) scores: CtrScores,
     scored: Instant,
     rejected: Vec<Rejected>,
 }
@@ -34,6 +38,8 @@ impl Ctr {
         request: pb::PredictCtrRequest,
         clock: Clock,
     ) -> Result<pb::PredictCtrResponse, Status> {
+        let request_id = log::checked_id(request.request_id)?;
+        let log = self.log.as_ref().filter(|log| log.sample());
         let servable = self.servable(request.model.as_ref())?;
         let attempt = Attempt::new(Servable::Ctr(Arc::clone(&servable)), clock.started);
         let (level, priority) = (level(request.interval_level, &servable)?, priority(request.priority)?);
@@ -45,15 +51,19 @@ impl Ctr {
         }
         let candidates = self.candidates(count)?;
         let include_timings = request.include_timings;
+        let payload = log.map(PredictionLog::payload);
         let encoded = {
             let servable = Arc::clone(&servable);
             aside(candidates, move || {
                 let context = columns::borrow("context", &request.context)?;
                 let columns = columns::borrow("candidates", &request.candidates)?;
-                servable.encoder.encode(&context, &columns, candidates)
+                let encoded = servable.encoder.encode(&context, &columns, candidates)?;
+                let inputs = payload.map(|payload| Inputs::new(request.context, request.candidates, payload));
+                Ok((encoded, inputs.unwrap_or_default()))
             })
         };
-        let encoded = encoded.await.map_err(|e| status::invalid(&e))?;
+        let (encoded, inputs) = encoded.await.map_err(|e| status::invalid(&e))?;
+        let note = log.map(|log| Note::new(log, inputs, &encoded.rejected));
         let mut scored = self.score(servable, clock, priority, encoded).await?;
         let (scored, (predictions, not_finite)) = aside(candidates, move || {
             let rejected = std::mem::take(&mut scored.rejected);
@@ -62,11 +72,13 @@ impl Ctr {
         })
         .await;
         let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
+        let request_id = log::offer(note, request_id, scored, level, &timings);
         Ok(pb::PredictCtrResponse {
             model: Some(model),
             interval_level,
             predictions,
             timings: include_timings.then_some(timings),
+            request_id,
         })
     }
 
@@ -76,6 +88,8 @@ impl Ctr {
         request: pb::PredictCtrEncodedRequest,
         clock: Clock,
     ) -> Result<pb::PredictCtrEncodedResponse, Status> {
+        let request_id = log::checked_id(request.request_id)?;
+        let log = self.log.as_ref().filter(|log| log.sample());
         let servable = self.servable(request.model.as_ref())?;
         let attempt = Attempt::new(Servable::Ctr(Arc::clone(&servable)), clock.started);
         pinned(request.model.as_ref(), &servable)?;
@@ -102,6 +116,7 @@ impl Ctr {
             })
         };
         let encoded = encoded.await.map_err(|e| status::invalid(&e))?;
+        let note = log.map(|log| Note::new(log, Inputs::default(), &encoded.rejected));
         let mut scored = self.score(servable, clock, priority, encoded).await?;
         let (scored, mut reply) = aside(candidates, move || {
             let rejected = std::mem::take(&mut scored.rejected);
@@ -111,6 +126,7 @@ impl Ctr {
         .await;
         let not_finite = predictions::not_finite(&reply);
         let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
+        reply.request_id = log::offer(note, request_id, scored, level, &timings);
         reply.model = Some(model);
         reply.interval_level = interval_level;
         reply.timings = include_timings.then_some(timings);
