@@ -104,7 +104,10 @@ impl App {
 
         let problems = watcher.problems().clone();
         let (log, running) = logging(config)?.unzip();
-        let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement, log.clone()));
+        let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement));
+        if let Some(log) = log.clone() {
+            metrics.add(log);
+        }
         let readiness = Readiness::default();
         let watcher = Arc::new(watcher);
         let reload = Reload { watcher: Arc::clone(&watcher), manager, readiness: readiness.clone() };

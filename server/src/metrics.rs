@@ -43,7 +43,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(serving: Serving, problems: Problems, placement: &Placement, log: Option<PredictionLog>) -> Self {
+    pub(crate) fn new(serving: Serving, problems: Problems, placement: &Placement) -> Self {
         let mut registry = Registry::default();
         let calls: Family<_, Histogram> = Family::new_with_constructor(|| Histogram::new(SECONDS));
         registry.register(
@@ -52,10 +52,13 @@ impl Metrics {
             calls.clone(),
         );
         registry.register_collector(Box::new(Models { serving, problems, device: placement.clone() }));
-        if let Some(log) = log {
-            registry.register_collector(Box::new(prediction_log::Collect(log)));
-        }
         Self { registry: Mutex::new(registry), calls }
+    }
+
+    /// Adds those of the prediction log.
+    pub(crate) fn add(&self, log: PredictionLog) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(prediction_log::Collect(log)));
     }
 
     pub(crate) fn call(&self, method: &str, code: &'static str, elapsed: Duration) {

@@ -265,7 +265,7 @@ mod tests {
             ("prediction_log.buffer_rows=9999", "at least limits.max_candidates, which is 10000"),
             ("prediction_log.spill_bytes=-1", "whole number from 0 up"),
             ("prediction_log.payload=1", "true or false"),
-            ("prediction_log.rate=1", "did you mean `prediction_log.sample_rate`?"),
+            ("prediction_log.sample=1", "did you mean `prediction_log.sample_rate`?"),
         ] {
             let message = log(&[set]).unwrap_err().to_string();
             assert!(message.contains("prediction_log.") && message.contains(needs), "{message}");

@@ -41,7 +41,7 @@ impl Counters {
     }
 }
 
-/// Why rows are not in the log.
+/// Why rows are not known to be in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// More came in than could be sent.

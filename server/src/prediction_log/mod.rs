@@ -13,6 +13,7 @@ mod metrics;
 mod request;
 mod spill;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 mod worker;
 
@@ -114,16 +115,29 @@ impl Shared {
 /// A log at work. Dropping it puts what waits by on disk.
 #[derive(Debug)]
 pub struct Running {
-    stop: oneshot::Sender<Instant>,
+    stop: Option<oneshot::Sender<Instant>>,
     ended: oneshot::Receiver<()>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Running {
     /// Writes what waits until the deadline, and puts the rest by on disk.
-    pub async fn stop(self, deadline: Instant) {
-        let _ = self.stop.send(deadline);
+    pub async fn stop(mut self, deadline: Instant) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(deadline);
+        }
         // An error is its end, too.
-        let _ = self.ended.await;
+        let _ = (&mut self.ended).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop = None;
+        // As long as it takes to write a few files.
+        if let Some(Err(_)) = self.thread.take().map(thread::JoinHandle::join) {
+            tracing::error!("prediction log: its thread has panicked, and rows in memory are lost");
+        }
     }
 }
 
@@ -134,9 +148,13 @@ impl PredictionLog {
     /// When there is no thread to be had.
     pub fn start(config: &PredictionLogConfig, sink: Arc<dyn Sink>, folder: &Path) -> io::Result<(Self, Running)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (log, worker, running) = Self::new(config, sink, folder);
-        let work = move || runtime.block_on(worker.run());
-        thread::Builder::new().name("prediction-log".to_owned()).spawn(work)?;
+        let (log, worker, mut running) = Self::new(config, sink, folder);
+        let work = move || {
+            runtime.block_on(worker.run());
+            // A look-up of ClickHouse's name may still be under way.
+            runtime.shutdown_background();
+        };
+        running.thread = Some(thread::Builder::new().name("prediction-log".to_owned()).spawn(work)?);
         Ok((log, running))
     }
 
@@ -156,7 +174,7 @@ impl PredictionLog {
         let (stop, stopped) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
         let worker = Worker::new(Arc::clone(&shared), sink, spill, received, stopped, ending);
-        (Self { shared, requests }, worker, Running { stop, ended })
+        (Self { shared, requests }, worker, Running { stop: Some(stop), ended, thread: None })
     }
 
     /// Whether a request is to be logged. Ask once a request.

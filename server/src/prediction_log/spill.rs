@@ -119,7 +119,7 @@ impl Spill {
             let rows = head.map_or(0, |head| head.rows);
             self.lock().waiting.push_back(Kept { token, rows: rows as u64, bytes });
         }
-        let (rows, batches) = (self.lock().rows(), self.lock().waiting.len());
+        let (rows, batches) = (self.rows(), self.len());
         if batches > 0 {
             tracing::info!(rows, batches, "prediction log: an earlier process left rows on disk; they are sent now");
         }
