@@ -201,7 +201,7 @@ fn histogram_of(encoder: &mut MetricEncoder, labels: &Labels, histogram: &Stage)
     encoder.encode_family(labels)?.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)
 }
 
-pub(crate) fn gauges(
+fn gauges(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,

@@ -2,10 +2,14 @@
 
 use std::{fmt, sync::atomic::Ordering};
 
-use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+};
 
 use super::PredictionLog;
-use crate::metrics::{counters, gauges};
+use crate::metrics::counters;
 
 /// Reads a log.
 #[derive(Debug)]
@@ -14,7 +18,6 @@ pub(crate) struct Collect(pub(crate) PredictionLog);
 impl Collector for Collect {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let c = self.0.counters();
-        let one = |value: u64| std::iter::once((Vec::new(), value));
         let requests = c.requests.load(Ordering::Relaxed);
         let skipped = c.skipped.load(Ordering::Relaxed);
         let sampled = [("sampled", requests.saturating_sub(skipped)), ("skipped", skipped)];
@@ -30,7 +33,7 @@ impl Collector for Collect {
             ("insert_failures", "Of them those that failed", &c.failures),
         ] {
             let name = format!("aibuyer_prediction_log_{name}");
-            counters(&mut encoder, &name, help, one(value.load(Ordering::Relaxed)))?;
+            one(&mut encoder, &name, help, &ConstCounter::new(value.load(Ordering::Relaxed)))?;
         }
         let dropped = c.dropped().map(|(reason, rows)| (vec![("reason", reason.name().to_owned())], rows));
         let help = "Rows that are not in the prediction log, by reason";
@@ -47,8 +50,12 @@ impl Collector for Collect {
                 self.0.problem().is_some().into(),
             ),
         ] {
-            gauges(&mut encoder, &format!("aibuyer_prediction_log_{name}"), help, one(value))?;
+            one(&mut encoder, &format!("aibuyer_prediction_log_{name}"), help, &ConstGauge::new(value))?;
         }
         Ok(())
     }
+}
+
+fn one(encoder: &mut DescriptorEncoder, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }

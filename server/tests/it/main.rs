@@ -22,6 +22,7 @@ mod open_inference;
 mod pages;
 mod plain_models;
 mod predict;
+mod prediction_log;
 mod promotions;
 mod stream;
 mod triton;
