@@ -79,6 +79,7 @@ fn contradictory_specs_are_refused() {
         ("\"default_level\": 0.9", "\"default_level\": 1.0", "interval.default_level"),
         ("\"logit_abs_tol\": 0.0001", "\"logit_abs_tol\": -1.0", "golden"),
         ("\"normalize\": []", "\"normalise\": []", "unknown field `normalise`"),
+        ("\"normalize\": []", "\"log\": \"hide\"", "unknown variant `hide`, expected one of `keep`, `hash`, `drop`"),
         ("\"model.onnx\": \"ab11", "\"model.onnx\": \"AB11", "lower-case hex"),
         ("\"model.onnx\": \"ab11", "\"../model.onnx\": \"ab11", "plain path"),
         ("\"golden.jsonl\": \"c42c", "\"golden2.jsonl\": \"c42c", "lacks \"golden.jsonl\""),

@@ -96,7 +96,7 @@ impl Servable {
                 loaded,
                 batched,
                 assembler: Assembler::new(&files.spec),
-                spec: files.spec,
+                spec: Arc::new(files.spec),
                 encoder: files.encoder,
                 stored: files.stored,
                 calibration: files.calibration,
@@ -148,7 +148,7 @@ pub struct CtrServable {
     loaded: Loaded,
     batched: Batched,
     /// The checked spec.
-    pub spec: FeatureSpec,
+    pub spec: Arc<FeatureSpec>,
     /// From named columns to rows.
     pub encoder: Encoder,
     /// What of the columns comes from feature views.

@@ -12,7 +12,7 @@ use axum::{
     routing::get,
 };
 
-use crate::{console, metrics::Metrics, promotions::Promotions, readiness::Readiness};
+use crate::{console, metrics::Metrics, prediction_log::PredictionLog, promotions::Promotions, readiness::Readiness};
 
 /// What the pages show.
 #[derive(Clone)]
@@ -24,6 +24,7 @@ pub(crate) struct Admin {
     pub(crate) promotions: Arc<Promotions>,
     pub(crate) placement: Placement,
     pub(crate) grpc_address: std::net::SocketAddr,
+    pub(crate) log: Option<PredictionLog>,
 }
 
 /// The routes.
@@ -39,9 +40,7 @@ pub(crate) fn router(admin: Admin) -> Router {
 async fn page(State(admin): State<Admin>) -> Html<String> {
     let map = admin.serving.load_full();
     let ready = admin.readiness.look(&map);
-    let (problems, now) = (admin.problems.list(), std::time::SystemTime::now());
-    let recent = |name: &str| admin.promotions.recent(name);
-    Html(console::page(&map, &problems, ready, admin.grpc_address, &admin.placement, now, recent))
+    Html(console::page(&admin, &map, ready, std::time::SystemTime::now()))
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use aibuyer_features::Connection;
 use aibuyer_features::analytics::Analytics as Past;
 use aibuyer_loader::{Beginning, Manager, executor::Executor, serving_map::Serving, session::Runtime};
 use aibuyer_registry::Watcher;
@@ -14,6 +15,7 @@ use crate::{
     features::Views,
     lanes,
     metrics::Metrics,
+    prediction_log::{self, PredictionLog},
     promotions::Promotions,
     readiness::Readiness,
     registry::{self, RegistryError},
@@ -48,6 +50,9 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Threads(std::io::Error),
+    /// ClickHouse cannot be used as configured.
+    #[error("{0}")]
+    ClickHouse(String),
     /// The API's own description is broken.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -65,6 +70,8 @@ pub struct App {
     grace: Duration,
     grpc: Shards,
     http: JoinHandle<()>,
+    /// Put by at a drop, so that a stop that is broken off loses none of it.
+    log: Option<prediction_log::Running>,
 }
 
 impl App {
@@ -75,9 +82,11 @@ impl App {
     pub async fn start(config: &Config, runtime: Arc<dyn Runtime>) -> Result<Self, StartError> {
         // First, so that a wrong folder is told whatever else is wrong.
         let source = opened(config).await?;
-        let views = Arc::new(Views::open(config).await.map_err(StartError::Features)?);
         let clickhouse = config.clickhouse.as_ref().map(clickhouse::connection).transpose();
-        let past = clickhouse.map_err(StartError::Features)?.as_ref().map(Past::new);
+        let clickhouse = clickhouse.map_err(StartError::ClickHouse)?;
+        let views = Views::open(&config.features, clickhouse.as_ref()).await.map_err(StartError::ClickHouse)?;
+        let views = Arc::new(views);
+        let past = clickhouse.as_ref().map(Past::new);
         let (grpc_listener, grpc_address) = listen("server.grpc_listen", config.grpc_listen).await?;
         let (http_listener, http_address) = listen("server.http_listen", config.http_listen).await?;
 
@@ -105,7 +114,11 @@ impl App {
         };
 
         let problems = watcher.problems().clone();
+        let (log, running) = logging(config, clickhouse.as_ref())?.unzip();
         let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement));
+        if let Some(log) = log.clone() {
+            metrics.add(log);
+        }
         let readiness = Readiness::default();
         let watcher = Arc::new(watcher);
         let reload = Reload { watcher: Arc::clone(&watcher), manager, readiness: readiness.clone() };
@@ -119,6 +132,7 @@ impl App {
             executor: Executor::start(config.executor_threads, config.executor_rows).map_err(StartError::Threads)?,
             views,
             past,
+            log: log.clone(),
         };
         let routers = (0..config.grpc_threads).map(|_| stack::build(config, parts.clone()));
         let routers = routers.collect::<Result<_, _>>()?;
@@ -131,6 +145,7 @@ impl App {
             promotions,
             placement,
             grpc_address,
+            log,
         });
         let admin = match source.webhook {
             Some(webhook) => admin.merge(webhooks::router(webhook, watcher)),
@@ -141,7 +156,8 @@ impl App {
                 tracing::error!(%error, "HTTP server failed");
             }
         });
-        Ok(Self { grpc_address, http_address, serving, readiness, grace: config.shutdown_grace, grpc, http })
+        let grace = config.shutdown_grace;
+        Ok(Self { grpc_address, http_address, serving, readiness, grace, grpc, http, log: running })
     }
 
     /// Waits until the engine as a whole is ready.
@@ -155,10 +171,15 @@ impl App {
     }
 
     /// Stops: reports not ready, takes no new connections or requests, lets those under way finish for the
-    /// configured grace. Returns whether all of them did.
+    /// configured grace. Returns whether all of them did. What is left of the grace is for the prediction log.
     pub async fn stop(mut self) -> bool {
         self.readiness.stop();
-        tokio::time::timeout(self.grace, self.grpc.finished()).await.is_ok()
+        let deadline = tokio::time::Instant::now() + self.grace;
+        let finished = tokio::time::timeout_at(deadline, self.grpc.finished()).await.is_ok();
+        if let Some(log) = self.log.take() {
+            log.stop(deadline).await;
+        }
+        finished
     }
 }
 
@@ -166,6 +187,17 @@ impl Drop for App {
     fn drop(&mut self) {
         self.http.abort();
     }
+}
+
+/// Starts the prediction log, if predictions are to be logged.
+fn logging(
+    config: &Config,
+    clickhouse: Option<&Connection>,
+) -> Result<Option<(PredictionLog, prediction_log::Running)>, StartError> {
+    let (Some(log), Some(clickhouse)) = (&config.prediction_log, clickhouse) else { return Ok(None) };
+    tracing::info!(?clickhouse, sample_rate = log.sample_rate, "predictions are logged");
+    let folder = config.storage_path.join("prediction-log");
+    PredictionLog::start(log, prediction_log::sink(clickhouse), &folder).map(Some).map_err(StartError::Threads)
 }
 
 /// Opens the registry on a thread of its own: it blocks.

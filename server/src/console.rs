@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    net::SocketAddr,
     sync::atomic::Ordering,
     time::{Duration, SystemTime},
 };
@@ -10,11 +9,13 @@ use std::{
 use aibuyer_domain::model::{Alias, ModelName, Pick, Version};
 use aibuyer_loader::{
     Phase, Servable, ServingMap,
-    device::Placement,
     serving_map::{ModelEntry, VersionEntry},
 };
 
-use crate::promotions::{Entry, What};
+use crate::{
+    admin::Admin,
+    promotions::{Entry, What},
+};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
@@ -28,28 +29,28 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
 code{background:#8882;padding:.1rem .3rem;border-radius:.2rem}.why{color:#b3261e;overflow-wrap:anywhere}ul{color:#b3261e}main{overflow-x:auto}";
 
 /// The page.
-pub(crate) fn page(
-    map: &ServingMap,
-    problems: &[String],
-    ready: bool,
-    grpc: SocketAddr,
-    device: &Placement,
-    now: SystemTime,
-    recent: impl Fn(&str) -> Vec<Entry>,
-) -> String {
+pub(crate) fn page(admin: &Admin, map: &ServingMap, ready: bool, now: SystemTime) -> String {
     let mut body = String::new();
     let (class, word) = if ready { ("ready", "ready") } else { ("failed", "not ready") };
     let _ = write!(
         body,
         "<h1>aibuyer <small>{}</small> <span class=\"chip {class}\">{word}</span></h1>\
-         <p>gRPC on <code>{grpc}</code> · <a href=\"/metrics\">metrics</a> · \
+         <p>gRPC on <code>{}</code> · <a href=\"/metrics\">metrics</a> · \
          <a href=\"/healthz/ready\">readiness</a> · <a href=\"/healthz/live\">liveness</a></p><p>Models run on {}</p>",
         env!("CARGO_PKG_VERSION"),
-        escape(&device.to_string()),
+        admin.grpc_address,
+        escape(&admin.placement.to_string()),
     );
+    if let Some(log) = &admin.log {
+        let _ = write!(body, "<p>Prediction log: {}", log.summary());
+        if let Some(problem) = log.problem() {
+            let _ = write!(body, "<p class=why>ClickHouse takes no rows of it, they are kept: {}", escape(&problem));
+        }
+    }
+    let problems = admin.problems.list();
     if !problems.is_empty() {
         body.push_str("<p>The registry has problems; what serves keeps serving:<ul>");
-        for problem in problems {
+        for problem in &problems {
             let _ = write!(body, "<li>{}", escape(problem));
         }
         body.push_str("</ul>");
@@ -68,7 +69,7 @@ pub(crate) fn page(
         }
         body.push_str("</table>");
         for name in map.models.keys() {
-            history(&mut body, name, &recent(name.as_str()));
+            history(&mut body, name, &admin.promotions.recent(name.as_str()));
         }
     }
     format!(

@@ -7,15 +7,12 @@ use std::{
 
 use aibuyer_domain::feature_view::FeatureView;
 use aibuyer_features::{
-    CachedView, ClickHouseStore, Lookup,
+    CachedView, ClickHouseStore, Connection, Lookup,
     store::{FeatureStore, StoreError},
 };
 use tokio::runtime::Handle;
 
-use crate::{
-    clickhouse,
-    config::{Config, FeaturesConfig},
-};
+use crate::config::FeaturesConfig;
 
 /// A request waits no longer than this before its deadline: it wants to be scored, too.
 const TO_SCORE: Duration = Duration::from_millis(2);
@@ -31,13 +28,13 @@ impl Views {
     /// Connects as configured. A ClickHouse that does not answer is no error: it may come.
     ///
     /// # Errors
-    /// When the password cannot be read, or a table does not fit its view.
-    pub(crate) async fn open(config: &Config) -> Result<Self, String> {
-        let FeaturesConfig { cache, query_timeout, max_wait, .. } = config.features;
-        let Some(clickhouse) = &config.clickhouse else {
+    /// When a table does not fit its view.
+    pub(crate) async fn open(config: &FeaturesConfig, clickhouse: Option<&Connection>) -> Result<Self, String> {
+        let FeaturesConfig { cache, query_timeout, max_wait, .. } = *config;
+        let Some(clickhouse) = clickhouse else {
             return Ok(Self { sources: Vec::new(), max_wait });
         };
-        let store = ClickHouseStore::new(&clickhouse::connection(clickhouse)?, query_timeout);
+        let store = ClickHouseStore::new(clickhouse, query_timeout);
         let mut sources = Vec::new();
         for view in FeatureView::all() {
             match store.check(&view).await {

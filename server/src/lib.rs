@@ -16,6 +16,7 @@ pub mod lanes;
 mod layers;
 mod link;
 mod metrics;
+pub mod prediction_log;
 mod promotions;
 mod readiness;
 mod registry;

@@ -1,7 +1,7 @@
 //! What the engine measures of itself, for Prometheus.
 //!
 //! Durations of calls are recorded as they happen. Everything about models is read from the serving map when
-//! Prometheus asks, so it cannot drift from what is there and ends with the version.
+//! Prometheus asks, so it cannot drift from what is there and ends with the version. So is the prediction log.
 
 use std::{
     fmt,
@@ -23,6 +23,8 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::Registry,
 };
+
+use crate::prediction_log::{self, PredictionLog};
 
 /// Bucket bounds in seconds: from 100 µs, where a bid's time begins to count, to 10 s.
 const SECONDS: [f64; 16] =
@@ -53,6 +55,12 @@ impl Metrics {
         Self { registry: Mutex::new(registry), calls }
     }
 
+    /// Adds those of the prediction log.
+    pub(crate) fn add(&self, log: PredictionLog) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(prediction_log::Collect(log)));
+    }
+
     pub(crate) fn call(&self, method: &str, code: &'static str, elapsed: Duration) {
         // Anybody can make up a method: those that do not exist share one label.
         let rpc_method = if code == "UNIMPLEMENTED" { "other" } else { method }.to_owned();
@@ -76,7 +84,7 @@ struct Models {
     device: Placement,
 }
 
-type Labels = Vec<(&'static str, String)>;
+pub(crate) type Labels = Vec<(&'static str, String)>;
 
 /// A placement as labels.
 fn labels_of(placement: &Placement) -> Labels {
@@ -207,7 +215,7 @@ fn gauges(
     Ok(())
 }
 
-fn counters(
+pub(crate) fn counters(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,

@@ -24,6 +24,7 @@ use crate::{
     features::Views,
     layers::{deadline::DeadlineLayer, mend::MendLayer, observe::ObserveLayer},
     metrics::Metrics,
+    prediction_log::PredictionLog,
     promotions::Promotions,
     readiness::Readiness,
     reload::Reload,
@@ -57,11 +58,12 @@ pub(crate) struct Parts {
     /// What analytics are asked of, if it is configured.
     pub(crate) past: Option<Past>,
     pub(crate) views: Arc<Views>,
+    pub(crate) log: Option<PredictionLog>,
 }
 
 /// The stack, ready to serve.
 pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, tonic_reflection::server::Error> {
-    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts, views, past } = parts;
+    let Parts { serving, metrics, readiness, reload, promotions, executor, forecasts, views, past, log } = parts;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(aibuyer_proto::DESCRIPTORS)
@@ -104,6 +106,7 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
         views,
         max_candidates: config.max_candidates,
         default_deadline: config.default_deadline,
+        log,
     };
     let ctr = CtrServiceServer::new(ctr).max_decoding_message_size(config.max_message_bytes);
     let budget = Budget { executor, default_deadline: config.default_deadline };

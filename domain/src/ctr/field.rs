@@ -39,6 +39,8 @@ pub enum FieldSpec {
         /// What a value outside the vocabulary becomes.
         #[serde(default)]
         oov: UnknownPolicy,
+        /// What the prediction log holds of a value.
+        log: Option<LogPolicy>,
     },
     /// A number that becomes a dense column or, by `bucketize`, a table row.
     Numeric {
@@ -64,7 +66,21 @@ pub enum FieldSpec {
         /// What a missing value without `default` becomes, in a bucketized field.
         #[serde(default)]
         missing: MissingPolicy,
+        /// What the prediction log holds of a value.
+        log: Option<LogPolicy>,
     },
+}
+
+/// What the prediction log holds of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogPolicy {
+    /// The value.
+    Keep,
+    /// Its hash: equal values can be told, but not what they are.
+    Hash,
+    /// Nothing.
+    Drop,
 }
 
 /// Where a feature's values come from.
@@ -232,6 +248,20 @@ impl FieldSpec {
         match self.source() {
             Source::Request { key } => key,
             Source::FeatureStore { .. } => self.name(),
+        }
+    }
+
+    /// Whether values are numbers, not text.
+    #[must_use]
+    pub fn is_numeric(&self) -> bool {
+        matches!(self, Self::Numeric { .. })
+    }
+
+    /// What the prediction log holds of a value, if the spec says so; else of numbers the value, of text its hash.
+    #[must_use]
+    pub fn log(&self) -> Option<LogPolicy> {
+        match self {
+            Self::Categorical { log, .. } | Self::Numeric { log, .. } => *log,
         }
     }
 

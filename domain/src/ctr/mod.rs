@@ -28,7 +28,7 @@ pub use assemble::{Assembler, SplitTensor};
 pub use calibration::Calibration;
 pub use column::{Column, OwnedColumn, Values};
 pub use encoder::{EncodeError, Encoder, Violation};
-pub use field::{FieldSpec, Smoothed, Source};
+pub use field::{FieldSpec, LogPolicy, Smoothed, Source};
 pub use interval::{Estimate, Level, LevelError, estimate};
 pub use profile::{FieldProfile, Profile, text_digest};
 pub use sheet::{Cause, Encoded, Rejected, Rows};

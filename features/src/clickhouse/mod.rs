@@ -81,9 +81,8 @@ fn schema(view: &FeatureView, reason: String) -> StoreError {
 }
 
 fn failure(view: &FeatureView, error: CallError) -> StoreError {
-    match error.code() {
-        // An unknown database, table or column; a key of a type that text cannot be compared with.
-        Some(81 | 60 | 47 | 16 | 53 | 386) => schema(view, error.to_string()),
-        _ => StoreError::Call { view: view.name, table: view.table, error: error.into() },
+    if error.is_schema() {
+        return schema(view, error.to_string());
     }
+    StoreError::Call { view: view.name, table: view.table, error: error.into() }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::tables::{TABLES, Table};
+use super::tables::{ALTERATIONS, Alteration, TABLES, Table};
 
 /// What a database holds.
 pub(super) struct Found {
@@ -89,18 +89,21 @@ impl fmt::Display for Difference {
     }
 }
 
-/// All that differs, of the tables that are there.
-pub(super) fn differences(found: &Found) -> Vec<Difference> {
+/// All that differs, of the tables that are there, but for what a migration that is `pending` will mend.
+pub(super) fn differences(found: &Found, pending: impl Fn(u32) -> bool) -> Vec<Difference> {
     let mut differences = Vec::new();
     for table in &TABLES {
         if let Some(found) = found.tables.iter().find(|found| found.name == table.name) {
-            differences.extend(of_one(table, found).into_iter().map(|what| Difference { table: table.name, what }));
+            let to_come =
+                ALTERATIONS.iter().filter(|a| a.table == table.name && pending(a.version)).collect::<Vec<_>>();
+            differences
+                .extend(of_one(table, found, &to_come).into_iter().map(|what| Difference { table: table.name, what }));
         }
     }
     differences
 }
 
-fn of_one(table: &Table, found: &FoundTable) -> Vec<What> {
+fn of_one(table: &Table, found: &FoundTable, to_come: &[&Alteration]) -> Vec<What> {
     // The same engine, on a cluster or in the cloud.
     let engine = ["Replicated", "Shared"].iter().find_map(|p| found.engine.strip_prefix(p)).unwrap_or(&found.engine);
     if engine != table.engine {
@@ -109,6 +112,7 @@ fn of_one(table: &Table, found: &FoundTable) -> Vec<What> {
     let mut all = Vec::new();
     for (name, kind) in table.columns() {
         match found.columns.iter().find(|column| column.name == name) {
+            None if to_come.iter().any(|a| a.adds.contains(&name)) => {}
             None => all.push(What::Missing { column: name, wanted: kind }),
             Some(column) if column.kind != kind => {
                 all.push(What::Type { column: name, found: column.kind.clone(), wanted: kind });
@@ -117,7 +121,8 @@ fn of_one(table: &Table, found: &FoundTable) -> Vec<What> {
         }
     }
     for column in &found.columns {
-        if !table.shared && table.columns().all(|(name, _)| name != column.name) {
+        let goes = to_come.iter().any(|a| a.drops.contains(&column.name.as_str()));
+        if !table.shared && !goes && table.columns().all(|(name, _)| name != column.name) {
             all.push(What::Unknown { column: column.name.clone() });
         }
     }

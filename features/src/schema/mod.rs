@@ -5,7 +5,7 @@
 
 mod check;
 mod migrations;
-mod tables;
+pub(crate) mod tables;
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 pub use check::Difference;
 pub use migrations::{MIGRATIONS, Migration};
-use tables::TABLES;
+use tables::{ALTERATIONS, TABLES};
 
 use crate::{
     CallError, Connection,
@@ -98,15 +98,17 @@ pub async fn migrate(connection: &Connection, within: Duration) -> Result<Report
     if let Some(found) = recorded.iter().copied().filter(|version| *version > known).max() {
         return Err(SchemaError::Newer { database: database.name.to_owned(), found, known });
     }
-    database.refuse_differences(&before)?;
+    // What a migration made or altered may be gone: then it runs again.
+    let pending = |version: u32| {
+        let made = TABLES.iter().filter(|table| table.version == version).map(|table| table.name);
+        let altered = ALTERATIONS.iter().filter(|a| a.version == version).map(|a| a.table);
+        let gone = |table| before.tables.iter().all(|found| found.name != table);
+        !recorded.contains(&version) || made.chain(altered).any(gone)
+    };
+    database.refuse_differences(&before, pending)?;
     database.run(RECORD).await?;
     let mut applied = Vec::new();
-    for migration in &MIGRATIONS {
-        let made = TABLES.iter().filter(|table| table.version == migration.version);
-        let whole = made.clone().all(|table| before.tables.iter().any(|found| found.name == table.name));
-        if recorded.contains(&migration.version) && whole {
-            continue;
-        }
+    for migration in MIGRATIONS.iter().filter(|migration| pending(migration.version)) {
         for statement in migration.statements() {
             let named = |error| SchemaError::Migration { version: migration.version, name: migration.name, error };
             database.run(&statement).await.map_err(named)?;
@@ -118,7 +120,7 @@ pub async fn migrate(connection: &Connection, within: Duration) -> Result<Report
         database.run(&record).await?;
         applied.push(migration);
     }
-    database.refuse_differences(&database.look().await?)?;
+    database.refuse_differences(&database.look().await?, |_| false)?;
     Ok(Report { created_database, applied, version: known })
 }
 
@@ -180,8 +182,8 @@ impl Database<'_> {
         Ok(Found { tables: tables.collect() })
     }
 
-    fn refuse_differences(&self, found: &Found) -> Result<(), SchemaError> {
-        let differences = differences(found);
+    fn refuse_differences(&self, found: &Found, pending: impl Fn(u32) -> bool) -> Result<(), SchemaError> {
+        let differences = differences(found, pending);
         if differences.is_empty() {
             return Ok(());
         }

@@ -13,11 +13,46 @@ pub(super) struct Table {
     columns: &'static str,
 }
 
+/// What a later migration does to a table that an earlier one made.
+pub(super) struct Alteration {
+    pub(super) table: &'static str,
+    pub(super) version: u32,
+    /// Columns that it adds.
+    pub(super) adds: &'static [&'static str],
+    /// Columns that it drops.
+    pub(super) drops: &'static [&'static str],
+}
+
+pub(super) const ALTERATIONS: [Alteration; 1] = [Alteration {
+    table: "prediction_log",
+    version: 7,
+    adds: &[
+        "candidate",
+        "score_lower",
+        "score_upper",
+        "interval_level",
+        "numbers",
+        "texts",
+        "feature_ages_ms",
+        "encode_us",
+        "features_us",
+        "queue_us",
+        "compute_us",
+        "batch_rows",
+    ],
+    drops: &["features"],
+}];
+
 impl Table {
     /// Name and type of each.
     pub(super) fn columns(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        self.columns.lines().filter_map(|line| line.trim().split_once(' '))
+        columns(self.columns)
     }
+}
+
+/// Name and type of each line.
+pub(crate) fn columns(lines: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    lines.lines().filter_map(|line| line.trim().split_once(' '))
 }
 
 /// Sums over a campaign and account, as lookups read them.
@@ -65,6 +100,31 @@ const USER_FEATURES: &str = "
     clicks_28d UInt64
     spend_28d Float64
     conversions_28d UInt64";
+
+/// A scored candidate, as the engine writes it.
+pub(crate) const PREDICTION_LOG: &str = "
+    ts DateTime64(3)
+    request_id String
+    candidate UInt32
+    user_id String
+    campaign_id String
+    model LowCardinality(String)
+    model_version LowCardinality(String)
+    score Float32
+    score_lower Nullable(Float32)
+    score_upper Nullable(Float32)
+    interval_level Nullable(Float32)
+    numbers Map(LowCardinality(String), Float64)
+    texts Map(LowCardinality(String), String)
+    feature_ages_ms Map(LowCardinality(String), UInt32)
+    feature_age_ms UInt32
+    feature_fallback Bool
+    encode_us UInt32
+    features_us UInt32
+    queue_us UInt32
+    compute_us UInt32
+    latency_us UInt32
+    batch_rows UInt32";
 
 pub(super) const TABLES: [Table; 10] = [
     Table {
@@ -136,22 +196,5 @@ pub(super) const TABLES: [Table; 10] = [
         shared: false,
         columns: CAMPAIGN_FEATURES,
     },
-    Table {
-        name: "prediction_log",
-        version: 6,
-        engine: "MergeTree",
-        shared: false,
-        columns: "
-            ts DateTime64(3)
-            request_id String
-            user_id String
-            campaign_id String
-            model LowCardinality(String)
-            model_version LowCardinality(String)
-            score Float32
-            features Array(Float32)
-            feature_age_ms UInt32
-            feature_fallback Bool
-            latency_us UInt32",
-    },
+    Table { name: "prediction_log", version: 6, engine: "MergeTree", shared: false, columns: PREDICTION_LOG },
 ];

@@ -29,7 +29,6 @@ fn recent() -> u16 {
 async fn tables(database: &str) -> Option<(Arc<Engine>, Analytics)> {
     let engine = Engine::shared()?;
     migrate(&connection(&engine, database), WITHIN).await.unwrap();
-    engine.widen_prediction_log(database);
     let analytics = Analytics::new(&connection(&engine, database));
     Some((engine, analytics))
 }

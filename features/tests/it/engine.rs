@@ -59,14 +59,6 @@ impl Engine {
         if status == 200 { Ok(body) } else { Err(body) }
     }
 
-    /// Brings the prediction log to the columns that analytics read.
-    #[allow(dead_code)] // not every test binary asks
-    pub(crate) fn widen_prediction_log(&self, database: &str) {
-        let wider = "ALTER TABLE prediction_log ADD COLUMN IF NOT EXISTS numbers Map(LowCardinality(String), Float64), \
-                     ADD COLUMN IF NOT EXISTS texts Map(LowCardinality(String), String), DROP COLUMN IF EXISTS features";
-        self.sql(database, wider).unwrap();
-    }
-
     /// Ends it at once, as a crash would.
     #[allow(dead_code)] // not every test binary kills it
     pub(crate) fn kill(&mut self) {

@@ -7,3 +7,4 @@ mod engine;
 mod launcher;
 mod lookups;
 mod schema;
+mod sink;

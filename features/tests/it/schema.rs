@@ -21,7 +21,7 @@ async fn a_fresh_database_gets_every_table_and_a_second_run_does_nothing() {
     let connection = connection(&engine, "odd `name'");
     let report = migrate(&connection, WITHIN).await.unwrap();
     assert!(report.created_database);
-    assert_eq!((report.applied.len(), report.version), (MIGRATIONS.len(), 6));
+    assert_eq!((report.applied.len(), report.version), (MIGRATIONS.len(), 7));
     let again = migrate(&connection, WITHIN).await.unwrap();
     assert!(!again.created_database && again.applied.is_empty(), "{again:?}");
     // The comparison after the run has looked at each column; here only that the record is whole.
@@ -37,7 +37,7 @@ async fn a_newer_schema_is_refused() {
     migrate(&connection, WITHIN).await.unwrap();
     engine.sql("newer", "INSERT INTO schema_migrations (version, name) VALUES (9, 'later')").unwrap();
     let error = migrate(&connection, WITHIN).await.unwrap_err();
-    assert_eq!(error, SchemaError::Newer { database: "newer".to_owned(), found: 9, known: 6 });
+    assert_eq!(error, SchemaError::Newer { database: "newer".to_owned(), found: 9, known: 7 });
 }
 
 #[tokio::test]
@@ -79,6 +79,34 @@ async fn a_table_that_differs_is_refused_before_anything_changes() {
         }
         assert_eq!(tables(database), there, "{database}");
     }
+}
+
+#[tokio::test]
+async fn a_database_of_version_6_is_brought_up_to_date_and_its_rows_stay() {
+    let Some(engine) = Engine::shared() else { return };
+    let connection = connection(&engine, "six");
+    migrate(&connection, WITHIN).await.unwrap();
+    // As version 6 left it: the table of its own migration, and no later record.
+    engine.sql("six", "DROP TABLE prediction_log").unwrap();
+    let made = include_str!("../../migrations/0006_prediction_log.sql");
+    let made = made.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
+    engine.sql("six", made.trim().trim_end_matches(';')).unwrap();
+    engine.sql("six", "INSERT INTO prediction_log (ts, request_id, score) VALUES (now(), 'old', 0.5)").unwrap();
+    engine.sql("six", "DELETE FROM schema_migrations WHERE version = 7").unwrap();
+    // Only what the migration mends is let through.
+    engine.sql("six", "ALTER TABLE prediction_log ADD COLUMN region String").unwrap();
+    let error = migrate(&connection, WITHIN).await.unwrap_err().to_string();
+    assert!(error.contains("DROP COLUMN region") && !error.contains("COLUMN features"), "{error}");
+    engine.sql("six", "ALTER TABLE prediction_log DROP COLUMN region").unwrap();
+    let report = migrate(&connection, WITHIN).await.unwrap();
+    assert_eq!(report.applied.iter().map(|m| m.name).collect::<Vec<_>>(), ["prediction_log_columns"]);
+    let old = "SELECT request_id, score, score_lower, numbers, batch_rows FROM prediction_log";
+    assert_eq!(engine.sql("six", old).unwrap(), "old\t0.5\t\\N\t{}\t0\n");
+    // A table that is gone needs both of its migrations again.
+    engine.sql("six", "DROP TABLE prediction_log").unwrap();
+    let report = migrate(&connection, WITHIN).await.unwrap();
+    let applied: Vec<_> = report.applied.iter().map(|m| m.name).collect();
+    assert_eq!(applied, ["prediction_log", "prediction_log_columns"]);
 }
 
 #[tokio::test]

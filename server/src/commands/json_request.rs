@@ -45,8 +45,7 @@ impl JsonRequest {
             candidate_count: Some(count),
             interval_level: self.interval_level,
             include_timings: true,
-            priority: pb::Priority::Unspecified.into(),
-            max_feature_age_ms: None,
+            ..Default::default()
         })
     }
 }

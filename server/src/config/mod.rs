@@ -6,6 +6,7 @@
 
 mod clickhouse;
 mod features;
+mod prediction_log;
 mod raw;
 mod reader;
 mod registry;
@@ -16,6 +17,7 @@ use std::fmt::Write as _;
 
 pub use clickhouse::ClickHouseConfig;
 pub use features::FeaturesConfig;
+pub use prediction_log::PredictionLogConfig;
 pub use raw::{Origin, Raw, Sources};
 pub use registry::{MlflowConfig, RegistryConfig, SourceConfig};
 pub use settings::{SETTINGS, Setting};
@@ -246,6 +248,29 @@ mod tests {
         ] {
             let message = clickhouse(set).unwrap_err().to_string();
             assert!(message.contains(needs), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_prediction_log_is_off_unless_asked_for_and_needs_clickhouse() {
+        let log = |flags: &[&str]| config("", &[], flags).map(|c| c.prediction_log);
+        let clickhouse = "clickhouse.url=http://c:8123";
+        assert_eq!(log(&[clickhouse]).unwrap(), None);
+        let asked = log(&[clickhouse, "prediction_log.sample_rate=0.25"]).unwrap().unwrap();
+        let wanted =
+            PredictionLogConfig { sample_rate: 0.25, buffer_rows: 100_000, spill_bytes: 1 << 30, payload: false };
+        assert_eq!(asked, wanted);
+        for (set, needs) in [
+            ("prediction_log.sample_rate=1", "needs clickhouse.url"),
+            ("prediction_log.sample_rate=1.5", "from 0 to 1"),
+            ("prediction_log.sample_rate=all", "needs a number"),
+            ("prediction_log.buffer_rows=9999", "at least limits.max_candidates, which is 10000"),
+            ("prediction_log.spill_bytes=-1", "whole number from 0 up"),
+            ("prediction_log.payload=1", "true or false"),
+            ("prediction_log.sample=1", "did you mean `prediction_log.sample_rate`?"),
+        ] {
+            let message = log(&[set]).unwrap_err().to_string();
+            assert!(message.contains("prediction_log.") && message.contains(needs), "{message}");
         }
     }
 

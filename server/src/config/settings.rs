@@ -12,7 +12,7 @@ pub struct Setting {
 }
 
 /// All settings, in the order in which `aibuyer-server config` prints them.
-pub const SETTINGS: [Setting; 54] = [
+pub const SETTINGS: [Setting; 58] = [
     Setting {
         key: "server.grpc_listen",
         default: "\"127.0.0.1:8500\"",
@@ -122,7 +122,8 @@ pub const SETTINGS: [Setting; 54] = [
     Setting {
         key: "storage.path",
         default: "\"data\"",
-        help: "Folder for what outlives a restart: fetched versions, and the promotion log, which says what answered last.",
+        help: "Folder for what outlives a restart: fetched versions, the promotion log, which says what answered last, and\n\
+               what of the prediction log ClickHouse has not taken.",
     },
     Setting {
         key: "storage.keep_versions",
@@ -209,8 +210,8 @@ pub const SETTINGS: [Setting; 54] = [
         key: "clickhouse.url",
         default: "\"\"",
         help: "Base URL of ClickHouse's HTTP interface, such as \"http://clickhouse:8123\": `aibuyer-server migrate` makes\n\
-               its tables, stored features of models come from them, and AnalyticsService asks them. Empty: features come\n\
-               with requests.",
+               its tables, stored features of models come from them, the prediction log goes there, and AnalyticsService asks them.\n\
+               Empty: features come with requests.",
     },
     Setting {
         key: "clickhouse.database",
@@ -265,6 +266,30 @@ pub const SETTINGS: [Setting; 54] = [
         default: "\"20ms\"",
         help: "How long a request waits for rows that are not in memory, within its deadline; then defaults stand in,\n\
                and the rows are there for the next request.",
+    },
+    Setting {
+        key: "prediction_log.sample_rate",
+        default: "0.0",
+        help: "Share of the requests for click-through rates whose predictions are written to ClickHouse's table\n\
+               prediction_log, after the reply: 0 none, 1 all.",
+    },
+    Setting {
+        key: "prediction_log.buffer_rows",
+        default: "100000",
+        help: "Rows (candidates) of the log that may wait in memory; at least limits.max_candidates. Beyond it they are\n\
+               dropped, and counted.",
+    },
+    Setting {
+        key: "prediction_log.spill_bytes",
+        default: "1073741824",
+        help: "Bytes of the log that may wait in storage.path/prediction-log while ClickHouse takes none, over restarts of\n\
+               the engine, too. 0: none.",
+    },
+    Setting {
+        key: "prediction_log.payload",
+        default: "false",
+        help: "Whether the features of each candidate are logged too: numbers as they are, text hashed, unless the feature\n\
+               spec says otherwise.",
     },
     Setting {
         key: "limits.max_candidates",

@@ -8,7 +8,7 @@ use aibuyer_loader::{
     onnx::DeviceOptions,
 };
 
-use super::{ClickHouseConfig, ConfigError, FeaturesConfig, Raw, RegistryConfig, reader::Reader};
+use super::{ClickHouseConfig, ConfigError, FeaturesConfig, PredictionLogConfig, Raw, RegistryConfig, reader::Reader};
 
 /// The engine's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +53,8 @@ pub struct Config {
     pub clickhouse: Option<ClickHouseConfig>,
     /// How stored features are kept and waited for.
     pub features: FeaturesConfig,
+    /// The prediction log, if predictions are to be logged.
+    pub prediction_log: Option<PredictionLogConfig>,
     /// Candidates in one request.
     pub max_candidates: usize,
     /// Size of a request message, in bytes.
@@ -75,6 +77,12 @@ impl Config {
         let queue_rows = r.integer("batching.queue_rows", 1, 100_000_000)?;
         let library = r.text("onnxruntime.library")?;
         let grpc_threads = r.integer("server.grpc_threads", 0, 256)?;
+        let clickhouse = ClickHouseConfig::new(&r)?;
+        let max_candidates = r.integer("limits.max_candidates", 1, usize::MAX)?;
+        if max_candidates > queue_rows {
+            let needs = format!("needs at most batching.queue_rows, which is {queue_rows}");
+            return Err(r.fail("limits.max_candidates", &needs));
+        }
         Ok(Self {
             grpc_threads: if grpc_threads == 0 { cores } else { grpc_threads },
             grpc_listen: r.address("server.grpc_listen")?,
@@ -111,16 +119,10 @@ impl Config {
             },
             executor_rows: r.integer("executor.queue_rows", 1, 1_000_000_000)?,
             forecast_cache_bytes: r.integer("executor.cache_bytes", 0, usize::MAX)? as u64,
-            clickhouse: ClickHouseConfig::new(&r)?,
             features: FeaturesConfig::new(&r)?,
-            max_candidates: {
-                let most = r.integer("limits.max_candidates", 1, usize::MAX)?;
-                if most > queue_rows {
-                    let needs = format!("needs at most batching.queue_rows, which is {queue_rows}");
-                    return Err(r.fail("limits.max_candidates", &needs));
-                }
-                most
-            },
+            prediction_log: PredictionLogConfig::new(&r, clickhouse.as_ref(), max_candidates)?,
+            clickhouse,
+            max_candidates,
             max_message_bytes: r.integer("limits.max_message_bytes", 1024, 1 << 30)?,
             default_deadline: r.duration("limits.default_deadline", Duration::from_millis(1))?,
             log_level: r

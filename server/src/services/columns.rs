@@ -25,6 +25,21 @@ pub(crate) fn borrow<'a>(group: &str, columns: &'a [pb::Column]) -> Result<Vec<C
     if violations.is_empty() { Ok(borrowed) } else { Err(EncodeError(violations)) }
 }
 
+/// A column as the API has it.
+pub(crate) fn owned(column: Column<'_>) -> pb::Column {
+    use pb::column::Values as V;
+    let values = match column.values {
+        Values::Strings(v) => V::Strings(pb::StringValues { values: v.to_vec() }),
+        Values::Int64s(v) => V::Int64s(pb::Int64Values { values: v.to_vec() }),
+        Values::Doubles(v) => V::Doubles(pb::DoubleValues { values: v.to_vec() }),
+        Values::Bools(v) => V::Bools(pb::BoolValues { values: v.to_vec() }),
+        Values::StringLists { values, lengths } => {
+            V::StringLists(pb::StringListValues { values: values.to_vec(), lengths: lengths.to_vec() })
+        }
+    };
+    pb::Column { name: column.name.to_owned(), values: Some(values), missing: column.missing.to_vec() }
+}
+
 /// Rows of a column; 0 where it has no values.
 pub(crate) fn rows(column: &pb::Column) -> usize {
     column.values.as_ref().map_or(0, |values| slice(values).rows())

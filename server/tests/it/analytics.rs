@@ -39,7 +39,6 @@ async fn tables(database: &str) -> Option<Arc<Engine>> {
     let engine = Engine::shared()?;
     let connection = Connection { url: engine.url(), database: database.to_owned(), user: None, password: None };
     migrate(&connection, Duration::from_secs(60)).await.unwrap();
-    engine.widen_prediction_log(database);
     Some(engine)
 }
 

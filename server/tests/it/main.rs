@@ -23,6 +23,7 @@ mod open_inference;
 mod pages;
 mod plain_models;
 mod predict;
+mod prediction_log;
 mod promotions;
 mod stored_features;
 mod stream;

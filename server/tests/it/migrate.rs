@@ -20,12 +20,12 @@ fn it_says_what_it_did_and_may_be_repeated() {
     let url = format!("clickhouse.url={}", engine.url());
     let (ok, out, err) = migrate(&["--set", &url]);
     assert!(ok, "{err}");
-    for part in ["created database aibuyer\n", "applied 2 campaign_features\n", "aibuyer is at schema version 6\n"] {
+    for part in ["created database aibuyer\n", "applied 2 campaign_features\n", "aibuyer is at schema version 7\n"] {
         assert!(out.contains(part), "{part}: {out}");
     }
     let (ok, out, err) = migrate(&["--set", &url]);
     assert!(ok, "{err}");
-    assert_eq!(out, "database aibuyer is at schema version 6\n");
+    assert_eq!(out, "database aibuyer is at schema version 7\n");
     engine.sql("aibuyer", "ALTER TABLE prediction_log DROP COLUMN latency_us").unwrap();
     let (ok, _, err) = migrate(&["--set", &url]);
     assert!(!ok);

@@ -96,7 +96,10 @@ fn campaign(engine: &Engine, database: &str, id: &str, age: u32, clicks: u32, im
 }
 
 async fn serve(models: &Models, clickhouse: &[String], more: &[&str]) -> Server {
-    let settings: Vec<&str> = clickhouse.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    // A busy machine must not turn rows into defaults.
+    let patient = "features.max_wait=30s";
+    let settings: Vec<&str> =
+        clickhouse.iter().map(String::as_str).chain([patient]).chain(more.iter().copied()).collect();
     ready(models.path(), &settings).await
 }
 
@@ -335,4 +338,23 @@ async fn a_model_that_names_what_no_view_has_is_refused() {
         assert!(std::time::Instant::now() < give_up, "{page}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn the_prediction_log_has_what_was_looked_up() {
+    let Some(engine) = Engine::shared() else { return };
+    let clickhouse = database(&engine, "stored_log").await;
+    campaign(&engine, "stored_log", "a", 5, 30, 900);
+    let log = ["prediction_log.sample_rate=1.0", "prediction_log.payload=true"];
+    let server = serve(&models(stored), &clickhouse, &log).await;
+    let request = pb::PredictCtrRequest { request_id: "r".to_owned(), ..by_id(["a", "nobody"]) };
+    let reply = server.predict(request).await.unwrap();
+    assert_eq!((reply.request_id.as_str(), states(&reply)), ("r", vec![State::Present, State::Absent]));
+    assert!(server.app.stop().await);
+    let ask = "SELECT candidate, campaign_id, numbers['headline_words'], round(numbers['has_digit'], 6), \
+               has(mapKeys(numbers), 'headline_chars'), feature_age_ms >= 4000, mapKeys(feature_ages_ms), feature_fallback \
+               FROM prediction_log WHERE request_id = 'r' ORDER BY candidate";
+    let rows = engine.sql("stored_log", ask).unwrap();
+    let rate = (30.0 + 2.0) / (900.0 + 100.0);
+    assert_eq!(rows, format!("0\ta\t30\t{rate}\t1\t1\t['campaign']\tfalse\n1\tnobody\t0\t0\t0\t0\t[]\ttrue\n"));
 }

@@ -13,7 +13,12 @@ use aibuyer_features::{Lookup, store::StoreError, view::FeatureRow};
 use aibuyer_proto::serving::v1::{self as pb, entity_features::Status as State};
 use tonic::Status;
 
-use crate::{features::Views, status};
+use crate::{
+    features::Views,
+    prediction_log::{Inputs, StoredRow, ViewAges},
+    services::columns,
+    status,
+};
 
 /// What may be used, and for how long it may be waited for.
 #[derive(Clone, Copy)]
@@ -30,6 +35,7 @@ pub(super) struct LookedUp {
 
 /// One kind of entity of a request.
 struct Entity {
+    view: &'static str,
     of_context: bool,
     outcomes: Vec<Outcome>,
     columns: Vec<Filled>,
@@ -195,7 +201,7 @@ impl Entity {
             statuses: outcomes.iter().map(state).collect(),
             ages_ms: outcomes.iter().map(Outcome::age_ms).collect(),
         };
-        Self { of_context, outcomes, columns, report }
+        Self { view: entity.name, of_context, outcomes, columns, report }
     }
 }
 
@@ -232,6 +238,28 @@ impl LookedUp {
             Some(reason) if encoded.rows.len == 0 => Err(status::dependency(&reason)),
             _ => Ok(()),
         }
+    }
+
+    /// Adds the features to what is logged of the request's own columns.
+    pub(super) fn log(&self, inputs: &mut Inputs) {
+        for entity in &self.entities {
+            for filled in &entity.columns {
+                inputs.add(entity.of_context, columns::owned(filled.column.column(&filled.input)));
+            }
+        }
+    }
+
+    /// For the prediction log: how old what was used is, and where defaults stood in.
+    pub(super) fn ages(&self) -> Vec<ViewAges> {
+        let row = |(state, age): (State, &u32)| StoredRow {
+            age_ms: matches!(state, State::Present | State::Stale).then_some(*age),
+            defaults: matches!(state, State::Absent | State::Defaulted),
+        };
+        let ages = |entity: &Entity| ViewAges {
+            view: entity.view,
+            rows: entity.report.statuses().zip(&entity.report.ages_ms).map(row).collect(),
+        };
+        self.entities.iter().map(ages).collect()
     }
 
     /// For the reply.

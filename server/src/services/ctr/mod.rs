@@ -1,6 +1,7 @@
 //! `aibuyer.serving.v1.CtrService`: named columns, and tensors that the caller encoded, one call a request or
 //! many requests on one stream.
 
+mod log;
 mod lookup;
 mod predict;
 mod stream;
@@ -15,7 +16,7 @@ use aibuyer_proto::serving::v1::{self as pb, ctr_service_server::CtrService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::streams::{Answers, Order, Streams};
-use crate::{features::Views, layers::deadline::deadline};
+use crate::{features::Views, layers::deadline::deadline, prediction_log::PredictionLog};
 
 /// Predicts click-through rates.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub(crate) struct Ctr {
     pub(crate) views: Arc<Views>,
     pub(crate) max_candidates: usize,
     pub(crate) default_deadline: Duration,
+    /// Where predictions are logged, if they are.
+    pub(crate) log: Option<PredictionLog>,
 }
 
 /// A request's clock.

@@ -13,20 +13,22 @@ use tonic::Status;
 
 use super::{
     Clock, Ctr,
+    log::{self, Note},
     lookup::{self, LookedUp, Terms},
 };
 use crate::{
+    prediction_log::{Inputs, PredictionLog},
     services::{columns, predictions, selector},
     status,
 };
 
 /// Scored rows on their way to a reply.
-struct Scored {
-    servable: Arc<CtrServable>,
+pub(super) struct Scored {
+    pub(super) servable: Arc<CtrServable>,
     clock: Clock,
     features: Duration,
     encode: Duration,
-    scores: CtrScores,
+    pub(super) scores: CtrScores,
     scored: Instant,
     rejected: Vec<Rejected>,
 }
@@ -35,9 +37,11 @@ impl Ctr {
     /// Predicts from named columns.
     pub(super) async fn named(
         &self,
-        request: pb::PredictCtrRequest,
+        mut request: pb::PredictCtrRequest,
         clock: Clock,
     ) -> Result<pb::PredictCtrResponse, Status> {
+        let request_id = log::checked_id(std::mem::take(&mut request.request_id))?;
+        let log = self.log.as_ref().filter(|log| log.sample());
         let servable = self.servable(request.model.as_ref())?;
         let attempt = Attempt::new(Servable::Ctr(Arc::clone(&servable)), clock.started);
         let (level, priority) = (level(request.interval_level, &servable)?, priority(request.priority)?);
@@ -49,6 +53,7 @@ impl Ctr {
         }
         let candidates = self.candidates(count)?;
         let include_timings = request.include_timings;
+        let payload = log.map(PredictionLog::payload);
         let before = Instant::now();
         let looked_up = self.look_up(&servable, &request, candidates, clock).await?;
         let features = before.elapsed();
@@ -59,11 +64,18 @@ impl Ctr {
                 let mut columns = columns::borrow("candidates", &request.candidates)?;
                 looked_up.extend(&mut context, &mut columns);
                 let encoded = servable.encoder.encode(&context, &columns, candidates)?;
-                Ok((encoded, looked_up))
+                let mut inputs =
+                    payload.map_or_else(Inputs::default, |all| Inputs::new(request.context, request.candidates, all));
+                if payload == Some(true) {
+                    looked_up.log(&mut inputs);
+                }
+                Ok((encoded, looked_up, inputs))
             })
         };
-        let (mut encoded, looked_up) = encoded.await.map_err(|e: EncodeError| status::invalid(&e))?;
+        let (mut encoded, looked_up, inputs) = encoded.await.map_err(|e: EncodeError| status::invalid(&e))?;
         looked_up.explain(&mut encoded)?;
+        let note = log.map(|log| Note::new(log, inputs, looked_up.ages(), &encoded.rejected));
+        let reports = looked_up.reports();
         let mut scored = self.score(servable, clock, features, priority, encoded).await?;
         let (scored, (predictions, not_finite)) = aside(candidates, move || {
             let rejected = std::mem::take(&mut scored.rejected);
@@ -72,12 +84,14 @@ impl Ctr {
         })
         .await;
         let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
+        let request_id = log::offer(note, request_id, scored, level, &timings);
         Ok(pb::PredictCtrResponse {
             model: Some(model),
             interval_level,
             predictions,
             timings: include_timings.then_some(timings),
-            features: looked_up.reports(),
+            request_id,
+            features: reports,
         })
     }
 
@@ -105,6 +119,8 @@ impl Ctr {
         request: pb::PredictCtrEncodedRequest,
         clock: Clock,
     ) -> Result<pb::PredictCtrEncodedResponse, Status> {
+        let request_id = log::checked_id(request.request_id)?;
+        let log = self.log.as_ref().filter(|log| log.sample());
         let servable = self.servable(request.model.as_ref())?;
         let attempt = Attempt::new(Servable::Ctr(Arc::clone(&servable)), clock.started);
         pinned(request.model.as_ref(), &servable)?;
@@ -131,6 +147,7 @@ impl Ctr {
             })
         };
         let encoded = encoded.await.map_err(|e| status::invalid(&e))?;
+        let note = log.map(|log| Note::new(log, Inputs::default(), Vec::new(), &encoded.rejected));
         let mut scored = self.score(servable, clock, Duration::ZERO, priority, encoded).await?;
         let (scored, mut reply) = aside(candidates, move || {
             let rejected = std::mem::take(&mut scored.rejected);
@@ -140,6 +157,7 @@ impl Ctr {
         .await;
         let not_finite = predictions::not_finite(&reply);
         let (model, interval_level, timings) = self.finish(&scored, attempt, level, not_finite);
+        reply.request_id = log::offer(note, request_id, scored, level, &timings);
         reply.model = Some(model);
         reply.interval_level = interval_level;
         reply.timings = include_timings.then_some(timings);
