@@ -1,6 +1,13 @@
 //! The prediction log on the real engine: what arrives, and that it arrives once.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use aibuyer_features::{
     schema::migrate,
@@ -114,6 +121,39 @@ async fn a_token_is_known_after_a_kill_and_after_many_others() {
     engine.restart();
     sink.insert(first, "first").await.unwrap();
     assert_eq!(count(&engine, "kept"), "1110");
+}
+
+/// The engine has no chance to tidy up: it dies before, in and after an insert, and between the two parts of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_until_acknowledged_is_there_once_whenever_the_engine_dies() {
+    const ROWS: i64 = 200;
+    let Some(mut engine) = Engine::start() else { return };
+    let sink = sink(&engine, "killed").await;
+    let (at, over) = (before_midnight(&engine), Arc::new(AtomicBool::new(false)));
+    let sender = {
+        let over = Arc::clone(&over);
+        tokio::spawn(async move {
+            let batch = rows((0..ROWS).map(|i| at + 5 * i)).into_bytes();
+            let (mut sent, mut failures) = (0, 0);
+            while !over.load(Ordering::Relaxed) {
+                while sink.insert(batch.clone(), &format!("batch-{sent}")).await.is_err() {
+                    failures += 1;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                sent += 1;
+            }
+            (sent, failures)
+        })
+    };
+    for kill in 0..5 {
+        tokio::time::sleep(Duration::from_millis(100 + 37 * kill)).await;
+        engine.kill();
+        tokio::task::block_in_place(|| engine.restart());
+    }
+    over.store(true, Ordering::Relaxed);
+    let (sent, failures) = sender.await.unwrap();
+    assert!(sent > 5 && failures >= 5, "{sent} {failures}");
+    assert_eq!(count(&engine, "killed"), (sent * ROWS).to_string());
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ use std::{
 use aibuyer_features::{CallError, sink::PredictionSink};
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -115,7 +115,8 @@ impl Shared {
 /// A log at work. Dropping it puts what waits by on disk.
 #[derive(Debug)]
 pub struct Running {
-    stop: Option<oneshot::Sender<Instant>>,
+    /// Until when what waits may be written, once it is to stop.
+    stop: watch::Sender<Option<Instant>>,
     ended: oneshot::Receiver<()>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -123,9 +124,7 @@ pub struct Running {
 impl Running {
     /// Writes what waits until the deadline, and puts the rest by on disk.
     pub async fn stop(mut self, deadline: Instant) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(deadline);
-        }
+        self.stop.send_replace(Some(deadline));
         // An error is its end, too.
         let _ = (&mut self.ended).await;
     }
@@ -133,7 +132,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop = None;
+        self.stop.send_replace(Some(Instant::now()));
         // As long as it takes to write a few files.
         if let Some(Err(_)) = self.thread.take().map(thread::JoinHandle::join) {
             tracing::error!("prediction log: its thread has panicked, and rows in memory are lost");
@@ -171,10 +170,10 @@ impl PredictionLog {
             problem: Mutex::new(None),
         });
         let (requests, received) = mpsc::unbounded_channel();
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopped) = watch::channel(None);
         let (ending, ended) = oneshot::channel();
         let worker = Worker::new(Arc::clone(&shared), sink, spill, received, stopped, ending);
-        (Self { shared, requests }, worker, Running { stop: Some(stop), ended, thread: None })
+        (Self { shared, requests }, worker, Running { stop, ended, thread: None })
     }
 
     /// Whether a request is to be logged. Ask once a request.

@@ -12,8 +12,8 @@ use std::{
 
 use aibuyer_features::{CallError, sink::PredictionRows};
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep_until, timeout_at},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -44,7 +44,7 @@ pub(super) struct Worker {
     sink: Arc<dyn Sink>,
     spill: Spill,
     requests: mpsc::UnboundedReceiver<LoggedRequest>,
-    stop: oneshot::Receiver<Instant>,
+    stop: watch::Receiver<Option<Instant>>,
     /// Dropped when the worker ends.
     _ending: oneshot::Sender<()>,
     open: PredictionRows,
@@ -91,7 +91,7 @@ impl Worker {
         sink: Arc<dyn Sink>,
         spill: Spill,
         requests: mpsc::UnboundedReceiver<LoggedRequest>,
-        stop: oneshot::Receiver<Instant>,
+        stop: watch::Receiver<Option<Instant>>,
         ending: oneshot::Sender<()>,
     ) -> Self {
         Self {
@@ -111,9 +111,9 @@ impl Worker {
         }
     }
 
-    /// Works until it is stopped; a log that is dropped stops at once.
+    /// Works until it is stopped.
     pub(super) async fn run(mut self) {
-        let deadline = loop {
+        loop {
             let now = Instant::now();
             self.collect(now);
             if self.opened.is_some_and(|opened| now >= opened + BATCH_AGE) {
@@ -129,14 +129,14 @@ impl Worker {
             let wake = [collect, retry, self.disk_failed].into_iter().flatten().min();
             tokio::select! {
                 biased;
-                deadline = &mut self.stop => break deadline.unwrap_or_else(|_| Instant::now()),
+                _ = self.stop.changed() => break,
                 outcome = sent(&mut self.sending) => self.settle(outcome),
                 // Waits for a request only when it has none: see COLLECTED_EVERY.
                 Some(request) = self.requests.recv(), if idle => self.take(&request, Instant::now()),
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
             }
-        };
-        self.finish(deadline).await;
+        }
+        self.finish().await;
     }
 
     /// Takes all requests that have come.
@@ -296,25 +296,25 @@ impl Worker {
         }
     }
 
-    /// Sends what it can before the deadline and puts the rest by.
-    async fn finish(mut self, deadline: Instant) {
+    /// Sends what it can before the deadline, which may be brought forward, and puts the rest by.
+    async fn finish(mut self) {
         self.requests.close();
         let mut now = Instant::now();
         self.collect(now);
         self.close();
         loop {
+            let deadline = self.stop.borrow_and_update().unwrap_or(now);
             self.put_by(now);
             if self.closed.is_empty() || now >= deadline {
                 break;
             }
             self.send(now);
-            let retry = self.trouble.as_ref().map_or(deadline, |trouble| trouble.retry_at.min(deadline));
-            match self.sending.is_some() {
-                true => match timeout_at(deadline, sent(&mut self.sending)).await {
-                    Ok(outcome) => self.settle(outcome),
-                    Err(_) => break,
-                },
-                false => sleep_until(retry).await,
+            let retry = self.trouble.as_ref().filter(|_| self.sending.is_none()).map(|trouble| trouble.retry_at);
+            tokio::select! {
+                biased;
+                changed = self.stop.changed() => if changed.is_err() { break },
+                outcome = sent(&mut self.sending) => self.settle(outcome),
+                () = sleep_until(retry.map_or(deadline, |retry| retry.min(deadline))) => {}
             }
             now = Instant::now();
         }

@@ -126,6 +126,18 @@ async fn a_stop_without_room_on_disk_tries_until_its_time_is_over() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_broken_off_puts_by_at_once() {
+    let (sink, folder) = (Fake::that(Outcome::Hang), tempfile::tempdir().unwrap());
+    let (log, running) = start(&config(), &sink, folder.path());
+    offer(&log, 0..10);
+    let began = Instant::now();
+    let stop = running.stop(began + Duration::from_secs(20));
+    assert!(tokio::time::timeout(Duration::from_secs(1), stop).await.is_err());
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!((files(folder.path()).len(), began.elapsed() < Duration::from_secs(2)), (1, true));
+}
+
 #[test]
 fn a_log_that_is_dropped_loses_nothing() {
     let (sink, folder) = (Fake::default(), tempfile::tempdir().unwrap());
