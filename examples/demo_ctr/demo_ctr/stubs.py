@@ -16,8 +16,8 @@ from demo_ctr.errors import DemoError
 REPOSITORY = Path(__file__).resolve().parents[3]
 CACHE = REPOSITORY / ".cache" / "demo-stubs"
 PACKAGE = "aibuyer.serving.v1"
-FILES = ("column", "model", "ctr", "forecast", "anomaly")
-SERVICES = ("ctr", "forecast", "anomaly")
+FILES = ("column", "model", "ctr", "forecast", "anomaly", "analytics")
+SERVICES = ("ctr", "forecast", "anomaly", "analytics")
 # What they import; not every environment has it installed.
 GOOGLE = "google/rpc/status.proto"
 
@@ -31,9 +31,11 @@ class Stubs:
     ctr: ModuleType
     forecast: ModuleType
     anomaly: ModuleType
+    analytics: ModuleType
     ctr_grpc: ModuleType
     forecast_grpc: ModuleType
     anomaly_grpc: ModuleType
+    analytics_grpc: ModuleType
 
 
 def load(proto: Path = REPOSITORY / "proto", cache: Path = CACHE) -> Stubs:

@@ -15,13 +15,14 @@ from demo_ctr.server import Server
 from train_ctr.console import Progress
 
 from demo_features import model, seed, text
-from demo_features.asking import Asker, Crowd
+from demo_features.asking import CANDIDATES, Asker, Crowd
 from demo_features.clickhouse import ClickHouse
 from demo_features.seed import Sizes
 
 CALLERS, PAUSE_SECONDS = 4, 0.01
 # When, in seconds from the start of the scene, ClickHouse is killed, comes back, and the scene ends.
 KILLED, BACK, END = 4.0, 12.0, 18.0
+WRITTEN_SECONDS = 30.0
 STAY_SECONDS = 600
 
 
@@ -48,6 +49,8 @@ def _run(binary: Path, out: Path, sizes: Sizes, stay: bool) -> int:
         # So that a few seconds show what an outage of hours would.
         "features.soft_age": "2s",
         "features.absent_age": "2s",
+        "prediction_log.sample_rate": 1.0,
+        "prediction_log.payload": True,
         **clickhouse.settings(),
     }
     server = Server(binary, settings, out / "server.log")
@@ -65,8 +68,10 @@ def _run(binary: Path, out: Path, sizes: Sizes, stay: bool) -> int:
         progress.done(f"serves it at {server.grpc}; status page http://{server.http}/")
         asker = Asker(stubs.load(), server.grpc)
         _campaigns(asker, clickhouse, sizes)
+        started = int(time.time())
         good = _outage(asker, clickhouse, sizes)
         server.require_running()
+        _quality(asker, started)
         if stay:
             _stay(clickhouse, server)
         return 0 if good else 1
@@ -110,7 +115,34 @@ def _outage(asker: Asker, clickhouse: ClickHouse, sizes: Sizes) -> bool:
     last = crowd.seconds[printed - 1]
     fresh = last.statuses["PRESENT"] + last.statuses["STALE"] == last.statuses.total()
     print("\n" + text.summary(crowd))
-    return not crowd.errors and fresh
+    answered = sum(second.requests - second.failed for second in crowd.seconds.values()) * CANDIDATES
+    whole = _logged(clickhouse, answered)
+    print(
+        f"{answered:,} candidates answered, "
+        + ("as many are" if whole else "but not as many")
+        + " in the prediction log"
+    )
+    return not crowd.errors and fresh and whole
+
+
+def _logged(clickhouse: ClickHouse, answered: int) -> bool:
+    """Whether the log comes to hold each answered candidate once; it is written after the replies."""
+    deadline = time.monotonic() + WRITTEN_SECONDS
+    while time.monotonic() < deadline:
+        # The table of campaigns before the outage is in the log, too.
+        (log,) = clickhouse.rows(
+            "SELECT count() AS rows, uniqExact(request_id, candidate) AS candidates FROM prediction_log "
+            "WHERE request_id NOT IN (SELECT request_id FROM prediction_log WHERE campaign_id = 'campaign_of_tomorrow')"
+        )
+        if log["rows"] == log["candidates"] == answered:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _quality(asker: Asker, started: int) -> None:
+    """What the engine says of these predictions, beside the hour's clicks."""
+    print("\n" + text.quality(asker.quality(version=1, start=started, end=int(time.time()))))
 
 
 def _stay(clickhouse: ClickHouse, server: Server) -> None:

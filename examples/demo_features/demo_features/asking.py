@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import grpc
 from demo_ctr.client import build_column
@@ -17,6 +18,7 @@ from demo_ctr.stubs import Stubs
 from demo_features.model import MODEL_NAME
 
 DEADLINE_SECONDS = 1.0
+QUALITY_SECONDS = 10.0
 CANDIDATES = 32
 
 
@@ -39,6 +41,16 @@ class Asker:
 
     def close(self) -> None:
         self._channel.close()
+
+    def quality(self, version: int, start: int, end: int) -> Any:
+        """The engine's own account of a version's predictions between two times, in seconds since 1970."""
+        service = self._pb.analytics_grpc.AnalyticsServiceStub(self._channel)
+        request = self._pb.analytics.ModelQualityRequest(
+            model=self._pb.model.ModelSelector(name=MODEL_NAME, version=version), bins=5
+        )
+        request.start_time.FromSeconds(start)
+        request.end_time.FromSeconds(end)
+        return service.ModelQuality(request, timeout=QUALITY_SECONDS)
 
     def ask(self, ids: Sequence[str]) -> Answer:
         """Raises grpc.RpcError where the call fails."""

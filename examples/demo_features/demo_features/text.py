@@ -45,6 +45,22 @@ def summary(crowd: Crowd) -> str:
     return "\n".join(lines)
 
 
+def quality(reply: Any) -> str:
+    """Predicted and observed rates by bins of the score, and what has moved since the training."""
+    lines = [f"  {'score':>16} {'impressions':>12} {'predicted':>10} {'observed':>9}"]
+    for each in reply.bins:
+        score = f"{each.lowest_score:.2%} to {each.highest_score:.2%}"
+        lines.append(f"  {score:>16} {each.impressions:>12,} {each.predicted_ctr:>10.2%} {each.observed_ctr:>9.2%}")
+    figures = reply.figures
+    lines.append(
+        f"  log loss {figures.log_loss:.4f} ({figures.base_log_loss:.4f} without a model), calibration error "
+        f"{figures.calibration_error:.3%}, defaults in {reply.fallback_share:.1%} of the predictions"
+    )
+    drift = ", ".join(f"{each.feature} {each.psi:.2f}" for each in reply.drift if each.HasField("psi"))
+    lines.append(f"  drift since the training (PSI): {drift or reply.drift_unavailable}")
+    return "\n".join(lines)
+
+
 def what_to_try(clickhouse: str, grpc: str, http: str) -> str:
     """Commands for a person who wants to see more."""
     return f"""  target/release/aibuyer-server predict examples/requests/campaigns.json --address {grpc}
