@@ -12,7 +12,10 @@ use axum::{
     routing::get,
 };
 
-use crate::{console, metrics::Metrics, prediction_log::PredictionLog, promotions::Promotions, readiness::Readiness};
+use crate::{
+    console, features::Views, metrics::Metrics, prediction_log::PredictionLog, promotions::Promotions,
+    readiness::Readiness,
+};
 
 /// What the pages show.
 #[derive(Clone)]
@@ -25,6 +28,7 @@ pub(crate) struct Admin {
     pub(crate) placement: Placement,
     pub(crate) grpc_address: std::net::SocketAddr,
     pub(crate) log: Option<PredictionLog>,
+    pub(crate) views: Arc<Views>,
 }
 
 /// The routes.

@@ -12,7 +12,7 @@ use crate::{
     admin::{self, Admin},
     clickhouse,
     config::Config,
-    features::Views,
+    features::{self, Views},
     lanes,
     metrics::Metrics,
     prediction_log::{self, PredictionLog},
@@ -117,7 +117,10 @@ impl App {
         let (log, running) = logging(config, clickhouse.as_ref())?.unzip();
         let metrics = Arc::new(Metrics::new(serving.clone(), problems.clone(), &placement));
         if let Some(log) = log.clone() {
-            metrics.add(log);
+            metrics.add(prediction_log::Collect(log));
+        }
+        if clickhouse.is_some() {
+            metrics.add(features::Collect(Arc::clone(&views)));
         }
         let readiness = Readiness::default();
         let watcher = Arc::new(watcher);
@@ -130,7 +133,7 @@ impl App {
             promotions: Arc::clone(&promotions),
             forecasts: forecast::cache(config.forecast_cache_bytes),
             executor: Executor::start(config.executor_threads, config.executor_rows).map_err(StartError::Threads)?,
-            views,
+            views: Arc::clone(&views),
             past,
             log: log.clone(),
         };
@@ -146,6 +149,7 @@ impl App {
             placement,
             grpc_address,
             log,
+            views,
         });
         let admin = match source.webhook {
             Some(webhook) => admin.merge(webhooks::router(webhook, watcher)),

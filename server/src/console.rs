@@ -47,6 +47,12 @@ pub(crate) fn page(admin: &Admin, map: &ServingMap, ready: bool, now: SystemTime
             let _ = write!(body, "<p class=why>ClickHouse takes no rows of it, they are kept: {}", escape(&problem));
         }
     }
+    for (line, failure) in admin.views.summary() {
+        let _ = write!(body, "<p>Feature view {line}");
+        if let Some(failure) = failure {
+            let _ = write!(body, "<p class=why>Rows could not be had within the last minute: {}", escape(&failure));
+        }
+    }
     let problems = admin.problems.list();
     if !problems.is_empty() {
         body.push_str("<p>The registry has problems; what serves keeps serving:<ul>");

@@ -24,8 +24,6 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::prediction_log::{self, PredictionLog};
-
 /// Bucket bounds in seconds: from 100 µs, where a bid's time begins to count, to 10 s.
 const SECONDS: [f64; 16] =
     [1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0];
@@ -55,10 +53,9 @@ impl Metrics {
         Self { registry: Mutex::new(registry), calls }
     }
 
-    /// Adds those of the prediction log.
-    pub(crate) fn add(&self, log: PredictionLog) {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        registry.register_collector(Box::new(prediction_log::Collect(log)));
+    /// Adds what another room of the engine counts.
+    pub(crate) fn add(&self, collector: impl Collector) {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(Box::new(collector));
     }
 
     pub(crate) fn call(&self, method: &str, code: &'static str, elapsed: Duration) {
@@ -201,7 +198,7 @@ fn histogram_of(encoder: &mut MetricEncoder, labels: &Labels, histogram: &Stage)
     encoder.encode_family(labels)?.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)
 }
 
-fn gauges(
+pub(crate) fn gauges(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,

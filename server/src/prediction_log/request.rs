@@ -3,13 +3,12 @@
 use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use aibuyer_domain::{
-    ctr::{Column, Estimate, FeatureSpec, FieldSpec, Level, LogPolicy, Values, estimate},
+    ctr::{Column, Estimate, FeatureSpec, FieldSpec, Level, LogPolicy, Values, estimate, text_digest},
     model::ServableId,
 };
 use aibuyer_features::sink::{PredictionRow, Stages};
 use aibuyer_loader::stages::Outputs;
 use aibuyer_proto::serving::v1 as pb;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::services::columns;
 
@@ -262,10 +261,11 @@ impl<'a> Value<'a> {
 
     /// Of a list, that of each value.
     fn hashed(&self) -> Cow<'a, str> {
-        let hash = |text: &str| format!("{:016x}", xxh3_64(text.as_bytes()));
         Cow::Owned(match self {
-            Self::List(values) => serde_json::json!(values.iter().map(|v| hash(v)).collect::<Vec<_>>()).to_string(),
-            value => hash(&value.text()),
+            Self::List(values) => {
+                serde_json::json!(values.iter().map(|v| text_digest(v)).collect::<Vec<_>>()).to_string()
+            }
+            value => text_digest(&value.text()),
         })
     }
 }

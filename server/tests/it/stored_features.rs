@@ -358,3 +358,26 @@ async fn the_prediction_log_has_what_was_looked_up() {
     let rate = (30.0 + 2.0) / (900.0 + 100.0);
     assert_eq!(rows, format!("0\ta\t30\t{rate}\t1\t1\t['campaign']\tfalse\n1\tnobody\t0\t0\t0\t0\t[]\ttrue\n"));
 }
+
+#[tokio::test]
+async fn a_mirrored_view_misses_nothing_and_both_are_measured() {
+    let Some(engine) = Engine::shared() else { return };
+    let clickhouse = database(&engine, "stored_mirror").await;
+    campaign(&engine, "stored_mirror", "a", 5, 30, 900);
+    let mirror = ["features.mirror=campaign", "features.mirror_interval=1s"];
+    let server = serve(&models(stored), &clickhouse, &mirror).await;
+    let seen = |reply: &Result<pb::PredictCtrResponse, _>| states(reply.as_ref().unwrap());
+    let known = [State::Present, State::Absent];
+    let reply = server.until(&by_id(["a", "b"]), |reply| seen(reply) == known).await.unwrap();
+    let carried = server.predict(carrying([30.0, 30.0], [900.0, 900.0])).await.unwrap();
+    assert_eq!(reply.predictions[0], carried.predictions[0]);
+    campaign(&engine, "stored_mirror", "b", 5, 4, 70);
+    server.until(&by_id(["a", "b"]), |reply| seen(reply) == [State::Present; 2]).await.unwrap();
+    let (_, metrics) = server.get("/metrics").await;
+    assert!(metrics.contains("aibuyer_feature_rows{view=\"campaign\"} 2"), "{metrics}");
+    assert!(metrics.contains("aibuyer_feature_rows{view=\"user\"} 0"), "{metrics}");
+    assert!(metrics.contains("aibuyer_feature_mirror_age_seconds{view=\"campaign\"}"), "{metrics}");
+    assert!(metrics.contains("aibuyer_feature_lookups_total{view=\"campaign\",outcome=\"present\"}"), "{metrics}");
+    let (_, page) = server.get("/").await;
+    assert!(page.contains("Feature view campaign: 2 rows mirrored") && page.contains("user: 0 rows cached"), "{page}");
+}
