@@ -1,26 +1,114 @@
 //! From an answer to rows: its columns and types first, then its values.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
+    mem,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use clickhouse_types::{Column, parse_rbwnat_columns_header};
 
-use super::wire::{Input, Wire};
+use super::{
+    schema,
+    wire::{Input, Wire},
+};
 use crate::{
-    store::Rows,
-    view::{EntityKey, FeatureKind, FeatureRow, FeatureValue, FeatureView},
+    store::{Rows, StoreError, bytes},
+    view::{EntityKey, FeatureColumn, FeatureKind, FeatureRow, FeatureValue, FeatureView},
 };
 
-/// The rows of an answer.
-///
-/// # Errors
-/// When a column is not what the view says, or the answer ends early.
-pub(super) fn rows(view: &FeatureView, answer: &[u8]) -> Result<Rows, String> {
-    let mut input = answer;
-    let columns = parse_rbwnat_columns_header(&mut input).map_err(|e| format!("the answer has no columns: {e}"))?;
-    let [key, computed_at, features @ ..] = &columns[..] else {
+/// How the values of a row are read: its time, then each feature.
+struct Wires {
+    computed_at: Wire,
+    features: Vec<(Wire, bool, FeatureKind)>,
+}
+
+/// An answer as it comes in.
+pub(super) struct Decoder<'v> {
+    view: &'v FeatureView,
+    most: u64,
+    wires: Option<Wires>,
+    /// Bytes that are no whole row yet.
+    rest: Vec<u8>,
+    rows: Rows,
+    bytes: u64,
+    /// Keys that came more than once.
+    twice: HashSet<EntityKey>,
+}
+
+impl<'v> Decoder<'v> {
+    /// For an answer whose rows may take `most` bytes.
+    pub(super) fn new(view: &'v FeatureView, most: u64) -> Self {
+        let (rest, rows, twice) = (Vec::new(), Rows::default(), HashSet::new());
+        Self { view, most, wires: None, rest, rows, bytes: 0, twice }
+    }
+
+    /// Takes the next part of the answer, which may end anywhere.
+    ///
+    /// # Errors
+    /// When a column is not what the view says, or the rows become too many.
+    pub(super) fn push(&mut self, part: &[u8]) -> Result<(), StoreError> {
+        let mut all = mem::take(&mut self.rest);
+        all.extend_from_slice(part);
+        let mut input = Input(&all);
+        if self.wires.is_none() {
+            let mut behind = input.0;
+            // Not all there yet, or never.
+            if let Ok(columns) = parse_rbwnat_columns_header(&mut behind) {
+                self.wires = Some(wires(self.view, &columns).map_err(|reason| schema(self.view, reason))?);
+                input.0 = behind;
+            }
+        }
+        if let Some(wires) = &self.wires {
+            loop {
+                let before = input.0;
+                let Some((key, row)) = row(&mut input, wires) else {
+                    input.0 = before;
+                    break;
+                };
+                let key = EntityKey::new(key).map_err(|e| schema(self.view, e.to_string()))?;
+                self.bytes += bytes(&key, &row);
+                if self.rows.insert(key.clone(), Arc::new(row)).is_some() {
+                    self.twice.insert(key);
+                }
+            }
+        }
+        let left = input.0.len();
+        all.drain(..all.len() - left);
+        self.rest = all;
+        if self.bytes + left as u64 > self.most {
+            return Err(StoreError::TooLarge { view: self.view.name, table: self.view.table, most: self.most });
+        }
+        Ok(())
+    }
+
+    /// The rows of the whole answer.
+    ///
+    /// # Errors
+    /// When it ended early.
+    pub(super) fn end(mut self) -> Result<Rows, StoreError> {
+        let view = self.view;
+        if self.wires.is_none() {
+            let why = parse_rbwnat_columns_header(&self.rest[..]).err().map_or_else(String::new, |e| format!(": {e}"));
+            return Err(schema(view, format!("the answer has no columns{why}")));
+        }
+        if !self.rest.is_empty() {
+            return Err(schema(view, "the answer ends in the middle of a row".to_owned()));
+        }
+        // Either row may be the wrong one. The others are not held up by it.
+        for key in &self.twice {
+            self.rows.remove(key);
+            let key = key.as_str();
+            tracing::warn!(view = view.name, table = view.table, key, "more than one row: taken as absent");
+        }
+        Ok(self.rows)
+    }
+}
+
+/// How rows are read, if the columns are those of the view.
+fn wires(view: &FeatureView, columns: &[Column]) -> Result<Wires, String> {
+    let [key, computed_at, features @ ..] = columns else {
         return Err(format!("the answer has {} columns", columns.len()));
     };
     if features.len() != view.columns.len() {
@@ -29,27 +117,12 @@ pub(super) fn rows(view: &FeatureView, answer: &[u8]) -> Result<Rows, String> {
     wire(key, view.key, "text", |wire, nullable| wire == Wire::Text && !nullable)?;
     let time = |wire, nullable: bool| matches!(wire, Wire::DateTime | Wire::DateTime64(_)) && !nullable;
     let (computed_at, _) = wire(computed_at, view.computed_at, "a DateTime", time)?;
-    let mut wires = Vec::with_capacity(features.len());
-    for (column, wanted) in features.iter().zip(&view.columns) {
+    let feature = |(column, wanted): (&Column, &FeatureColumn)| {
         let (wire, nullable) = wire(column, &wanted.name, &wanted.kind.to_string(), |wire, _| wire.is(wanted.kind))?;
-        wires.push((wire, nullable, wanted.kind));
-    }
-    let mut input = Input(input);
-    let mut rows = HashMap::new();
-    let mut twice = HashSet::new();
-    while !input.0.is_empty() {
-        let (key, row) = row(&mut input, computed_at, &wires).ok_or("the answer ends in the middle of a row")?;
-        let key = EntityKey::new(key).map_err(|e| e.to_string())?;
-        if rows.insert(key.clone(), row).is_some() {
-            twice.insert(key);
-        }
-    }
-    // Either row may be the wrong one. The others are not held up by it.
-    for key in &twice {
-        rows.remove(key);
-        tracing::warn!(view = view.name, table = view.table, key = key.as_str(), "more than one row: taken as absent");
-    }
-    Ok(rows)
+        Ok((wire, nullable, wanted.kind))
+    };
+    let features = features.iter().zip(&view.columns).map(feature).collect::<Result<_, String>>()?;
+    Ok(Wires { computed_at, features })
 }
 
 /// How a column is read, if it is the one that was asked for and its type fits.
@@ -63,17 +136,14 @@ fn wire(column: &Column, name: &str, wanted: &str, fits: impl Fn(Wire, bool) -> 
     }
 }
 
-fn row<'a>(
-    input: &mut Input<'a>,
-    computed_at: Wire,
-    wires: &[(Wire, bool, FeatureKind)],
-) -> Option<(&'a str, FeatureRow)> {
+/// The next row; `None` where it is not all there, or is none.
+fn row<'a>(input: &mut Input<'a>, wires: &Wires) -> Option<(&'a str, FeatureRow)> {
     let key = input.text()?;
     // Times before 1970 are no times of computing.
-    let nanoseconds = u64::try_from(input.time(computed_at)?).ok()?;
+    let nanoseconds = u64::try_from(input.time(wires.computed_at)?).ok()?;
     let computed_at = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds);
-    let mut values = Vec::with_capacity(wires.len());
-    for (wire, nullable, kind) in wires {
+    let mut values = Vec::with_capacity(wires.features.len());
+    for (wire, nullable, kind) in &wires.features {
         values.push(if input.null(*nullable)? { FeatureValue::Missing } else { input.value(*wire, *kind)? });
     }
     Some((key, FeatureRow { computed_at, values: values.into() }))

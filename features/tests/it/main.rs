@@ -6,5 +6,6 @@ mod analytics;
 mod engine;
 mod launcher;
 mod lookups;
+mod mirror;
 mod schema;
 mod sink;

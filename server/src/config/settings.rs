@@ -259,7 +259,7 @@ pub const SETTINGS: [Setting; 58] = [
     Setting {
         key: "features.query_timeout",
         default: "\"2s\"",
-        help: "How long one query of features may take; a mirrored view may take ten times as long.",
+        help: "How long one query of features may take; of a mirrored view, features.mirror_interval.",
     },
     Setting {
         key: "features.max_wait",
