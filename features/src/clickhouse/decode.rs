@@ -148,3 +148,69 @@ fn row<'a>(input: &mut Input<'a>, wires: &Wires) -> Option<(&'a str, FeatureRow)
     }
     Some((key, FeatureRow { computed_at, values: values.into() }))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn view() -> FeatureView {
+        let clicks = FeatureColumn { name: "clicks".to_owned(), kind: FeatureKind::Integer };
+        FeatureView { name: "v", table: "t", key: "id", computed_at: "at", columns: vec![clicks] }
+    }
+
+    /// Names and types of three columns, then two rows.
+    fn answer() -> Vec<u8> {
+        let mut answer = vec![3];
+        for text in ["id", "at", "clicks", "String", "DateTime", "Int16"] {
+            answer.push(u8::try_from(text.len()).unwrap());
+            answer.extend(text.as_bytes());
+        }
+        for (key, at, clicks) in [("a", 100_u32, 5_i16), ("wörd", 200, -6)] {
+            answer.push(u8::try_from(key.len()).unwrap());
+            answer.extend(key.as_bytes());
+            answer.extend(at.to_le_bytes());
+            answer.extend(clicks.to_le_bytes());
+        }
+        answer
+    }
+
+    fn decode(answer: &[u8], parts: usize, most: u64) -> Result<Rows, StoreError> {
+        let view = view();
+        let mut decoder = Decoder::new(&view, most);
+        for part in answer.chunks(parts) {
+            decoder.push(part)?;
+        }
+        decoder.end()
+    }
+
+    #[test]
+    fn an_answer_may_be_cut_anywhere() {
+        let answer = answer();
+        let whole = decode(&answer, answer.len(), u64::MAX).unwrap();
+        assert_eq!(whole["wörd"].values[0], FeatureValue::Integer(-6));
+        assert_eq!(whole["a"].computed_at, SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+        for parts in 1..answer.len() {
+            assert_eq!(decode(&answer, parts, u64::MAX).unwrap(), whole, "parts of {parts}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_ends_early_is_an_error_unless_between_rows() {
+        let answer = answer();
+        let ends: Vec<_> = (0..=answer.len()).filter(|end| decode(&answer[..*end], 7, u64::MAX).is_ok()).collect();
+        let row = |key: &str| 1 + key.len() + 4 + 2;
+        let columns = answer.len() - row("a") - row("wörd");
+        assert_eq!(ends, [columns, columns + row("a"), answer.len()]);
+    }
+
+    #[test]
+    fn rows_count_against_the_most_that_is_meant() {
+        let answer = answer();
+        let rows = decode(&answer, 7, u64::MAX).unwrap();
+        let all = rows.iter().map(|(key, row)| bytes(key, row)).sum::<u64>();
+        assert!(decode(&answer, 7, all).is_ok());
+        let most = all - 1;
+        assert_eq!(decode(&answer, 7, most), Err(StoreError::TooLarge { view: "v", table: "t", most }));
+    }
+}
