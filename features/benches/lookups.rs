@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +11,7 @@ use std::{
 };
 
 use aibuyer_features::{
-    CacheOptions, CachedView,
+    CacheOptions, CachedView, Mirror, MirrorOptions,
     store::{FeatureStore, Fetch, Rows},
     view::{EntityKey, FeatureRow, FeatureValue, FeatureView},
 };
@@ -26,7 +25,11 @@ struct All;
 
 impl FeatureStore for All {
     fn fetch<'a>(&'a self, _: &'a FeatureView, keys: &'a [EntityKey]) -> Fetch<'a> {
-        Box::pin(async move { Ok(keys.iter().map(|key| (key.clone(), row())).collect::<Rows>()) })
+        Box::pin(async move { Ok(keys.iter().map(|key| (key.clone(), Arc::new(row()))).collect()) })
+    }
+
+    fn fetch_all<'a>(&'a self, _: &'a FeatureView, _: u64, _: Duration) -> Fetch<'a> {
+        Box::pin(async { Ok(plain()) })
     }
 }
 
@@ -45,9 +48,13 @@ static KEYS: LazyLock<Vec<String>> =
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
-static CACHED: LazyLock<CachedView> = LazyLock::new(|| {
+/// With much room, and with so little that the popularity of each entry matters; both hold all.
+static CACHED: LazyLock<CachedView> = LazyLock::new(|| filled(1 << 30));
+static NEARLY_FULL: LazyLock<CachedView> = LazyLock::new(|| filled(200 << 20));
+
+fn filled(capacity: u64) -> CachedView {
     let hour = Duration::from_secs(3600);
-    let options = CacheOptions { soft_age: hour, hard_age: hour, absent_age: hour, capacity: 1 << 30 };
+    let options = CacheOptions { soft_age: hour, hard_age: hour, absent_age: hour, capacity };
     let view = CachedView::new(FeatureView::campaign(), Arc::new(All), options, RUNTIME.handle().clone());
     let names: Vec<_> = (0..ENTITIES).map(name).collect();
     for names in names.chunks(10_000) {
@@ -55,15 +62,30 @@ static CACHED: LazyLock<CachedView> = LazyLock::new(|| {
         RUNTIME.block_on(view.get(&keys));
     }
     view
+}
+
+static MIRROR: LazyLock<Mirror> = LazyLock::new(|| {
+    let hour = Duration::from_secs(3600);
+    let options = MirrorOptions { interval: hour, hard_age: 3 * hour, capacity: u64::MAX };
+    let mirror = Mirror::new(FeatureView::campaign(), Arc::new(All), options, RUNTIME.handle());
+    while mirror.stats().entries == 0 {
+        std::thread::yield_now();
+    }
+    mirror
 });
 
-static PLAIN: LazyLock<HashMap<EntityKey, Arc<FeatureRow>, foldhash::fast::RandomState>> =
-    LazyLock::new(|| (0..ENTITIES).map(|n| (EntityKey::new(&name(n)).unwrap(), Arc::new(row()))).collect());
+static PLAIN: LazyLock<Rows> = LazyLock::new(plain);
+
+fn plain() -> Rows {
+    (0..ENTITIES).map(|n| (EntityKey::new(&name(n)).unwrap(), Arc::new(row()))).collect()
+}
 
 fn main() {
     // Filled before anything is timed.
     LazyLock::force(&KEYS);
     LazyLock::force(&CACHED);
+    LazyLock::force(&NEARLY_FULL);
+    LazyLock::force(&MIRROR);
     LazyLock::force(&PLAIN);
     divan::main();
 }
@@ -77,11 +99,25 @@ fn each<T>(bencher: Bencher, size: usize, lookup: impl Fn(&[&str]) -> T + Sync) 
     bencher.counter(ItemsCount::new(size)).bench(|| lookup(next()));
 }
 
+/// One request after the other through a cache.
+fn through(bencher: Bencher, size: usize, view: &CachedView) {
+    let here = Builder::new_current_thread().enable_all().build().unwrap();
+    each(bencher, size, |keys| here.handle().block_on(view.get(keys)));
+}
+
 #[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
 fn cached(bencher: Bencher, size: usize) {
-    let here = Builder::new_current_thread().enable_all().build().unwrap();
-    let handle = here.handle();
-    each(bencher, size, |keys| handle.block_on(CACHED.get(keys)));
+    through(bencher, size, &CACHED);
+}
+
+#[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
+fn nearly_full(bencher: Bencher, size: usize) {
+    through(bencher, size, &NEARLY_FULL);
+}
+
+#[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
+fn mirror(bencher: Bencher, size: usize) {
+    each(bencher, size, |keys| MIRROR.get(keys));
 }
 
 #[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]

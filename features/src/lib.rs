@@ -1,20 +1,30 @@
 //! Features of entities, from ClickHouse, at the speed of memory.
 //!
 //! A [`view`] says which columns of which table are features of what. A [`store`] fetches rows of many entities in one
-//! query: [`ClickHouseStore`]. [`CachedView`] stands before it and is what requests ask. [`schema`] makes and checks the
-//! tables. What a model does with the values is the domain's matter.
+//! query: [`ClickHouseStore`]. Before it stands a [`FeatureSource`], which is what requests ask: a [`CachedView`] of the
+//! rows that are asked for, or a [`Mirror`] of all. [`schema`] makes and checks the tables. What a model does with the values is
+//! the domain's matter.
 
 mod cached;
 mod call;
 mod clickhouse;
 mod connection;
+mod counts;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod fake;
+mod mirror;
 pub mod schema;
+mod source;
 pub mod store;
 pub mod view;
 
 pub use self::{
-    cached::{CacheOptions, CachedView, Lookup},
+    cached::{CacheOptions, CachedView},
     call::CallError,
     clickhouse::ClickHouseStore,
     connection::Connection,
+    counts::SourceStats,
+    mirror::{Mirror, MirrorOptions},
+    source::{FeatureSource, Lookup},
 };

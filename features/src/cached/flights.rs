@@ -13,8 +13,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Lookup, Shared, entries::Entry};
-use crate::{store::StoreError, view::EntityKey};
+use super::{Shared, entries::Entry};
+use crate::{Lookup, store::StoreError, view::EntityKey};
 
 /// Keys of one query.
 const BATCH: usize = 2048;
@@ -204,11 +204,12 @@ impl Pilot {
         let fetched = Instant::now();
         let outcome = shared.store.fetch(&shared.view, &keys).await.map(|mut rows| {
             let entry = |key: EntityKey| {
-                let row = rows.remove(&key).map(Arc::new);
+                let row = rows.remove(&key);
                 (key, Entry { fetched, row })
             };
             Arc::new(keys.iter().cloned().map(entry).collect::<HashMap<_, _>>())
         });
+        shared.counts.queried(outcome.as_ref().ok().map(|entries| entries.len()));
         if let Ok(entries) = &outcome {
             for (key, entry) in entries.iter() {
                 shared.entries.insert(key, entry.clone());

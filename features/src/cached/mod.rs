@@ -14,13 +14,7 @@ mod flights;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::Instant};
 
@@ -29,8 +23,10 @@ use self::{
     flights::{Flights, Joined, Outcome},
 };
 use crate::{
+    Lookup, SourceStats,
+    counts::Counts,
     store::{FeatureStore, StoreError},
-    view::{FeatureRow, FeatureView},
+    view::FeatureView,
 };
 
 /// How long what is known may be used, and how much may be.
@@ -46,23 +42,13 @@ pub struct CacheOptions {
     pub capacity: u64,
 }
 
-/// What is known of an entity. The age of its values is [`FeatureRow::age`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Lookup {
-    /// Fetched not long ago.
-    Present(Arc<FeatureRow>),
-    /// Fetched so long ago that a newer one is being asked for, if the store answers.
-    Stale(Arc<FeatureRow>),
-    /// The store has no row of it.
-    Absent,
-}
-
 /// What a cache and its flights share.
 struct Shared {
     view: FeatureView,
     store: Arc<dyn FeatureStore>,
     options: CacheOptions,
     entries: Entries,
+    counts: Counts,
 }
 
 impl Shared {
@@ -85,8 +71,6 @@ impl Shared {
 pub struct CachedView {
     shared: Arc<Shared>,
     flights: Arc<Flights>,
-    /// Keys looked up so far.
-    looked_up: AtomicU64,
 }
 
 impl CachedView {
@@ -95,8 +79,23 @@ impl CachedView {
     #[must_use]
     pub fn new(view: FeatureView, store: Arc<dyn FeatureStore>, options: CacheOptions, on: Handle) -> Self {
         let entries = Entries::new(options.capacity, options.hard_age.max(options.absent_age));
-        let shared = Arc::new(Shared { view, store, options, entries });
-        Self { flights: Arc::new(Flights::new(Arc::clone(&shared), on)), shared, looked_up: AtomicU64::new(0) }
+        let shared = Arc::new(Shared { view, store, options, entries, counts: Counts::default() });
+        Self { flights: Arc::new(Flights::new(Arc::clone(&shared), on)), shared }
+    }
+
+    /// The view.
+    #[must_use]
+    pub fn view(&self) -> &FeatureView {
+        &self.shared.view
+    }
+
+    /// What it has done and holds. Of lookups those are counted whose caller stayed for the answer.
+    #[must_use]
+    pub fn stats(&self) -> SourceStats {
+        let entries = &self.shared.entries;
+        // First: it may evict some.
+        let bytes = entries.bytes();
+        SourceStats { entries: entries.count() as u64, bytes, ..self.shared.counts.stats() }
     }
 
     /// What is known of each key, in the order of the keys; waits for those of which nothing is. A key that is empty or
@@ -105,6 +104,12 @@ impl CachedView {
     /// # Errors
     /// Each key's own: [`StoreError`] where the store did not answer for it.
     pub async fn get(&self, keys: &[&str]) -> Vec<Result<Lookup, StoreError>> {
+        let answers = self.lookup(keys).await;
+        self.shared.counts.answered(&answers);
+        answers
+    }
+
+    async fn lookup(&self, keys: &[&str]) -> Vec<Result<Lookup, StoreError>> {
         let now = Instant::now();
         let (mut misses, mut stale) = (Vec::new(), Vec::new());
         let mut known = Vec::with_capacity(keys.len());
@@ -118,7 +123,7 @@ impl CachedView {
             // Overwritten where it is a miss.
             known.push(Ok(lookup.unwrap_or(Lookup::Absent)));
         }
-        self.shared.entries.note(keys, self.looked_up.fetch_add(keys.len() as u64, Ordering::Relaxed));
+        self.shared.entries.note(keys);
         if misses.is_empty() && stale.is_empty() {
             return known;
         }

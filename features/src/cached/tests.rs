@@ -1,71 +1,22 @@
 //! On a paused clock, against a store whose rows the test sets.
 
-use std::{
-    collections::{HashMap, HashSet},
-    panic,
-    sync::Mutex,
-    time::SystemTime,
-};
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use tokio::{runtime, time};
 
 use super::*;
 use crate::{
-    store::{Fetch, Rows},
-    view::{EntityKey, FeatureValue},
+    fake::{Fake, SECOND, State, key, seen},
+    view::EntityKey,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
 const OPTIONS: CacheOptions = CacheOptions {
     soft_age: Duration::from_secs(10),
     hard_age: Duration::from_secs(60),
     absent_age: Duration::from_secs(5),
     capacity: 1 << 26,
 };
-
-/// Rows that hold one number each.
-#[derive(Default)]
-struct Fake {
-    rows: Mutex<HashMap<EntityKey, i64>>,
-    state: Mutex<State>,
-    /// The keys of each query.
-    queries: Mutex<Vec<Vec<EntityKey>>>,
-    takes: Duration,
-}
-
-#[derive(Default, Clone, Copy, PartialEq)]
-enum State {
-    #[default]
-    Up,
-    Down,
-    Panics,
-}
-
-impl FeatureStore for Fake {
-    fn fetch<'a>(&'a self, view: &'a FeatureView, keys: &'a [EntityKey]) -> Fetch<'a> {
-        Box::pin(async move {
-            self.queries.lock().unwrap().push(keys.to_vec());
-            time::sleep(self.takes).await;
-            let state = *self.state.lock().unwrap();
-            match state {
-                State::Down => return Err(StoreError::Broken(view.name)),
-                State::Panics => panic::resume_unwind(Box::new("as told")),
-                State::Up => {}
-            }
-            let rows = self.rows.lock().unwrap();
-            let row = |number: i64| FeatureRow {
-                computed_at: SystemTime::UNIX_EPOCH,
-                values: Box::new([FeatureValue::Integer(number)]),
-            };
-            Ok(keys.iter().filter_map(|key| Some((key.clone(), row(*rows.get(key)?)))).collect::<Rows>())
-        })
-    }
-}
-
-fn key(number: usize) -> EntityKey {
-    EntityKey::new(&format!("camp_{number}")).unwrap()
-}
 
 /// What a caller of these keys sees.
 async fn get(view: &CachedView, numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
@@ -78,21 +29,6 @@ fn cached(fake: Fake) -> (Arc<CachedView>, Arc<Fake>) {
     let fake = Arc::new(fake);
     let store = Arc::clone(&fake) as Arc<dyn FeatureStore>;
     (Arc::new(CachedView::new(FeatureView::campaign(), store, OPTIONS, Handle::current())), fake)
-}
-
-/// The same in short: P or S and the number, A, or E.
-fn seen(lookups: &[Result<Lookup, StoreError>]) -> Vec<String> {
-    let number = |row: &FeatureRow| match row.values[0] {
-        FeatureValue::Integer(number) => number,
-        _ => panic!("{row:?}"),
-    };
-    let one = |lookup: &Result<Lookup, StoreError>| match lookup {
-        Ok(Lookup::Present(row)) => format!("P{}", number(row)),
-        Ok(Lookup::Stale(row)) => format!("S{}", number(row)),
-        Ok(Lookup::Absent) => "A".to_owned(),
-        Err(_) => "E".to_owned(),
-    };
-    lookups.iter().map(one).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,6 +111,48 @@ async fn lookups_are_refused_when_too_many_wait() {
     let (view, _fake) = cached(Fake { takes: SECOND, ..Fake::default() });
     let crowd = get(&view, 0..70_000).await;
     assert_eq!(crowd.iter().filter(|seen| *seen == "E").count(), 70_000 - 65_536);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_may_come_twice_and_one_that_cannot_be_a_key_is_absent() {
+    let (view, fake) = cached(Fake::default());
+    fake.rows.lock().unwrap().insert(key(1), 7);
+    let long = "x".repeat(EntityKey::LONGEST + 1);
+    for _ in 0..2 {
+        let answers = view.get(&["camp_1", "", "camp_2", &long, "camp_1", "camp_2"]).await;
+        assert_eq!(seen(&answers), ["P7", "A", "A", "A", "P7", "A"]);
+    }
+    time::advance(OPTIONS.soft_age).await;
+    assert_eq!(seen(&view.get(&["camp_1", "", "camp_1"]).await), ["S7", "A", "S7"]);
+    time::sleep(SECOND).await;
+    assert_eq!(*fake.queries.lock().unwrap(), [vec![key(1), key(2)], vec![key(1)]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_and_queries_are_counted() {
+    let (view, fake) = cached(Fake::default());
+    fake.rows.lock().unwrap().insert(key(1), 7);
+    get(&view, [1, 2]).await;
+    get(&view, [1]).await;
+    *fake.state.lock().unwrap() = State::Down;
+    get(&view, [3, 4, 5]).await;
+    time::advance(OPTIONS.soft_age).await;
+    get(&view, [1]).await;
+    let stats = view.stats();
+    let expected = SourceStats {
+        present: 2,
+        stale: 1,
+        absent: 1,
+        failed: 3,
+        queries: 2,
+        failed_queries: 1,
+        fetched: 2,
+        entries: 2,
+        refreshed: None,
+        ..stats
+    };
+    assert_eq!(stats, expected);
+    assert!((900..2000).contains(&stats.bytes), "{} bytes", stats.bytes);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Rows from ClickHouse, one query for many keys.
+//! Rows from ClickHouse, one query for many keys or for all.
 //!
 //! Each answer names its columns and types, and they are checked before any value is read: a table that changed under
 //! a running engine is an error, not a wrong number.
@@ -8,8 +8,9 @@ mod wire;
 
 use std::time::Duration;
 
-use ::clickhouse::Client;
+use ::clickhouse::{Client, query::Query};
 
+use self::decode::Decoder;
 use crate::{
     CallError, Connection,
     call::bounded,
@@ -30,7 +31,7 @@ pub struct ClickHouseStore {
 }
 
 impl ClickHouseStore {
-    /// Each query must answer `within` the time; then it is given up here and ended there.
+    /// Each query of keys must answer `within` the time; then it is given up here and ended there.
     #[must_use]
     pub fn new(connection: &Connection, within: Duration) -> Self {
         let client = connection
@@ -38,7 +39,6 @@ impl ClickHouseStore {
             // A reader whose settings may still be set; only its queries end when the connection closes.
             .with_setting("readonly", "2")
             .with_setting("cancel_http_readonly_queries_on_client_close", "1")
-            .with_setting("max_execution_time", format!("{:.3}", within.as_secs_f64()))
             .with_setting("max_query_size", MAX_QUERY_BYTES)
             .with_setting("max_threads", "1");
         Self { client, url: connection.url.clone(), within }
@@ -49,31 +49,53 @@ impl ClickHouseStore {
     /// # Errors
     /// When it has not, or ClickHouse does not answer.
     pub async fn check(&self, view: &FeatureView) -> Result<(), StoreError> {
-        self.query(view, &[]).await.map(drop)
+        self.some(view, &[]).await.map(drop)
     }
 
-    async fn query(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Rows, StoreError> {
+    /// Runs a statement whose answer is rows of the view.
+    async fn query(&self, view: &FeatureView, query: Query, most: u64, within: Duration) -> Result<Rows, StoreError> {
+        let query = query.with_setting("max_execution_time", format!("{:.3}", within.as_secs_f64()));
+        let call = async {
+            let mut answer = query.fetch_bytes("RowBinaryWithNamesAndTypes")?;
+            let mut decoder = Decoder::new(view, most);
+            while let Some(part) = answer.next().await? {
+                if let Err(error) = decoder.push(&part) {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(decoder.end())
+        };
+        bounded(&self.url, within, call).await.map_err(|error| failure(view, error))?
+    }
+
+    async fn some(&self, view: &FeatureView, keys: &[EntityKey]) -> Result<Rows, StoreError> {
         let keys: Vec<&str> = keys.iter().map(EntityKey::as_str).collect();
-        let query = self.client.query(&select(view)).bind(keys);
-        let call = async { query.fetch_bytes("RowBinaryWithNamesAndTypes")?.collect().await };
-        let answer = bounded(&self.url, self.within, call).await.map_err(|error| failure(view, error))?;
-        decode::rows(view, &answer).map_err(|reason| schema(view, reason))
+        let select = format!("{} WHERE {} IN ?", select(view), name(view.key));
+        // As many rows as keys at most: no bound is needed.
+        self.query(view, self.client.query(&select).bind(keys), u64::MAX, self.within).await
     }
 }
 
 impl FeatureStore for ClickHouseStore {
     fn fetch<'a>(&'a self, view: &'a FeatureView, keys: &'a [EntityKey]) -> Fetch<'a> {
-        Box::pin(self.query(view, keys))
+        Box::pin(self.some(view, keys))
+    }
+
+    fn fetch_all<'a>(&'a self, view: &'a FeatureView, most: u64, within: Duration) -> Fetch<'a> {
+        Box::pin(self.query(view, self.client.query(&select(view)), most, within))
     }
 }
 
-/// The query, with a place for the keys.
+/// All rows of the view.
 fn select(view: &FeatureView) -> String {
-    // A question mark in a name would be taken for a place.
-    let name = |name: &str| quoted(name).replace('?', "??");
     let columns = [view.key, view.computed_at].into_iter().chain(view.columns.iter().map(|c| c.name.as_str()));
     let columns: Vec<String> = columns.map(name).collect();
-    format!("SELECT {} FROM {} WHERE {} IN ?", columns.join(", "), name(view.table), name(view.key))
+    format!("SELECT {} FROM {}", columns.join(", "), name(view.table))
+}
+
+/// A name in a statement, where a question mark would be taken for a place.
+fn name(name: &str) -> String {
+    quoted(name).replace('?', "??")
 }
 
 fn schema(view: &FeatureView, reason: String) -> StoreError {

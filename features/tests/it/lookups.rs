@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::{engine::Engine, schema::connection};
 
-const WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const WITHIN: Duration = Duration::from_secs(30);
 const OPTIONS: CacheOptions = CacheOptions {
     soft_age: Duration::from_secs(30),
     hard_age: Duration::from_secs(300),
@@ -37,9 +37,14 @@ impl FeatureStore for Counted {
         self.queries.fetch_add(1, Ordering::SeqCst);
         self.store.fetch(view, keys)
     }
+
+    fn fetch_all<'a>(&'a self, view: &'a FeatureView, most: u64, within: Duration) -> Fetch<'a> {
+        self.queries.fetch_add(1, Ordering::SeqCst);
+        self.store.fetch_all(view, most, within)
+    }
 }
 
-async fn store(engine: &Engine, database: &str) -> ClickHouseStore {
+pub(crate) async fn store(engine: &Engine, database: &str) -> ClickHouseStore {
     migrate(&connection(engine, database), WITHIN).await.unwrap();
     ClickHouseStore::new(&connection(engine, database), WITHIN)
 }
@@ -62,7 +67,7 @@ fn refresh(engine: &Engine, database: &str) {
     }
 }
 
-fn value(view: &FeatureView, row: &FeatureRow, feature: &str) -> FeatureValue {
+pub(crate) fn value(view: &FeatureView, row: &FeatureRow, feature: &str) -> FeatureValue {
     row.values[view.position(feature).unwrap()].clone()
 }
 

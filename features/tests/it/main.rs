@@ -5,4 +5,5 @@
 mod engine;
 mod launcher;
 mod lookups;
+mod mirror;
 mod schema;
