@@ -133,6 +133,7 @@ async fn a_row_says_what_was_answered_and_no_feature_unless_asked() {
     let columns = "request_id, candidate, model, model_version, score, score_lower, score_upper, interval_level, numbers, \
                    texts, feature_ages_ms, feature_fallback, batch_rows, now() - ts < 60, \
                    latency_us >= encode_us + compute_us, compute_us > 0";
+    #[allow(clippy::cast_possible_truncation)] // as the table has it
     let f = |x: Option<f64>| x.unwrap() as f32;
     let lines = reply.predictions.iter().enumerate().map(|(i, p)| {
         let (score, lower, upper) = (f(p.ctr), f(p.ctr_lower), f(p.ctr_upper));
