@@ -25,9 +25,12 @@ pub(super) enum Outcome {
     Refuse,
     /// Nothing happens for a while, then nobody is there.
     Hang,
+    /// The rows are taken, after a while.
+    Slow,
 }
 
 pub(super) const HANG: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -80,7 +83,7 @@ impl Fake {
         let outcome = state.script.pop_front().or(state.then).unwrap_or(Outcome::Take);
         let outcome = if poisoned && outcome == Outcome::Take { Outcome::Refuse } else { outcome };
         state.calls.push((Instant::now(), token.clone()));
-        if matches!(outcome, Outcome::Take | Outcome::LoseAnswer) && state.tokens.insert(token) {
+        if matches!(outcome, Outcome::Take | Outcome::LoseAnswer | Outcome::Slow) && state.tokens.insert(token) {
             state.rows.extend(rows);
         }
         outcome
@@ -95,6 +98,10 @@ impl Sink for Fake {
                 |code, reason: &str| CallError::Failed { url: "u".to_owned(), code, reason: reason.to_owned() };
             match outcome {
                 Outcome::Take => Ok(()),
+                Outcome::Slow => {
+                    tokio::time::sleep(SLOW).await;
+                    Ok(())
+                }
                 Outcome::LoseAnswer | Outcome::Away => {
                     Err(CallError::Unreachable { url: "u".to_owned(), reason: "refused".to_owned() })
                 }

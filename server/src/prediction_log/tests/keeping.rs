@@ -228,3 +228,19 @@ async fn a_disk_that_fails_leaves_rows_in_memory() {
     sleep(Duration::from_secs(11)).await;
     assert_eq!(sink.ids(), ids(0..50));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_from_memory_does_not_go_to_disk_meanwhile() {
+    let (sink, folder) = (Fake::that(Outcome::Away), tempfile::tempdir().unwrap());
+    let path = folder.path().join("log");
+    fs::write(&path, "").unwrap();
+    let (log, _running) = start(&config(), &sink, &path);
+    offer_batches(&log, 0..3).await;
+    // The disk is tried again while an insert is under way that will succeed.
+    fs::remove_file(&path).unwrap();
+    sink.does(Outcome::Slow);
+    sleep(Duration::from_secs(90)).await;
+    assert_eq!((sink.ids(), dropped(&log)), (ids(0..30), vec![]));
+    assert_eq!((log.on_disk().0, log.counters().waiting.load(Ordering::Relaxed)), (0, 0));
+    assert_eq!(log.counters().written.load(Ordering::Relaxed), 30);
+}

@@ -28,6 +28,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         2 => Just(Outcome::LoseAnswer),
         2 => Just(Outcome::Away),
         1 => Just(Outcome::Hang),
+        1 => Just(Outcome::Slow),
     ]
 }
 
@@ -88,7 +89,7 @@ async fn run(config: &PredictionLogConfig, steps: Vec<Step>) -> (usize, usize, V
         }
     }
     sink.state().script.clear();
-    sleep(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(60)).await;
     running.stop(Instant::now() + Duration::from_secs(20)).await;
     dropped += drops(&log);
     assert_eq!(log.on_disk(), (0, 0, 0));
