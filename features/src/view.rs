@@ -2,15 +2,17 @@
 
 use std::{
     borrow::Borrow,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use compact_str::CompactString;
+
 pub use aibuyer_domain::feature_view::{FeatureColumn, FeatureKind, FeatureValue, FeatureView};
 
-/// What names an entity in its view, such as a campaign's id. Cheap to clone.
+/// What names an entity in its view, such as a campaign's id. Up to 24 bytes it holds them itself, so that comparing keys
+/// touches no other memory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EntityKey(Arc<str>);
+pub struct EntityKey(CompactString);
 
 /// A key that cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +31,7 @@ impl EntityKey {
         if key.is_empty() || key.len() > Self::LONGEST {
             Err(KeyError { bytes: key.len() })
         } else {
-            Ok(Self(key.into()))
+            Ok(Self(CompactString::new(key)))
         }
     }
 

@@ -4,7 +4,7 @@
 //! names its entities ([`StoredEntity::keys`]); whoever has the rows makes columns of them ([`StoredField::column`]),
 //! which are encoded as if the request had carried them.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     column::{Column, Values},
@@ -37,7 +37,7 @@ pub struct StoredEntity {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredField {
     /// The feature's input name.
-    pub input: String,
+    pub input: Arc<str>,
     /// Age beyond which its value counts as missing.
     pub max_age: Option<Duration>,
     /// Whether nothing may stand in for a missing value.
@@ -73,7 +73,7 @@ impl Stored {
             };
             let take = Take::of(field, feature.as_deref(), smoothed.as_ref(), &views[view], &at)?;
             let stored = StoredField {
-                input: field.input().to_owned(),
+                input: field.input().into(),
                 max_age: max_age.map(Duration::from_secs_f64),
                 needs_value: field.needs_value(),
                 take,

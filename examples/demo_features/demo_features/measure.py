@@ -33,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="demo_features.measure", description="Times stored against carried features.")
     parser.add_argument("--server", type=Path, required=True, help="the aibuyer-server binary")
     parser.add_argument("--out", type=Path, required=True, help="folder for logs and data; what is there is deleted")
+    parser.add_argument("--mirror", action="store_true", help="mirror the view instead of caching it")
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     clickhouse = ClickHouse(options.out / "clickhouse", options.out / "clickhouse.log")
@@ -40,6 +41,7 @@ def main() -> int:
         "registry.path": str((options.out / "models").resolve()),
         "storage.path": str((options.out / "data").resolve()),
         "features.soft_age": "1h",
+        "features.mirror": ["campaign"] if options.mirror else [],
         **clickhouse.settings(),
     }
     server = Server(options.server, settings, options.out / "server.log")

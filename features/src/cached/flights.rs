@@ -18,8 +18,12 @@ use crate::{Lookup, store::StoreError, view::EntityKey};
 
 /// Keys of one query.
 const BATCH: usize = 2048;
-/// How long a query waits for company: until the runtime's timer ticks next, which it does each millisecond.
+/// How long a query that callers wait for waits for company: until the runtime's timer ticks next, which it does each
+/// millisecond.
 const WINDOW: Duration = Duration::from_micros(1);
+/// The same of a query that nobody waits for. Rows that were fetched together are stale together: each request that asks for
+/// some would make a query.
+const REFRESH_WINDOW: Duration = Duration::from_millis(50);
 /// Queries at a time.
 const QUERIES: usize = 4;
 /// Keys that may be waited for; beyond it lookups are refused.
@@ -57,6 +61,15 @@ pub(super) enum Joined {
     Refused,
 }
 
+/// Why a key is fetched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// A caller waits for it.
+    Missed,
+    /// Its row still answers.
+    Stale,
+}
+
 /// A query that still takes keys.
 struct Open {
     flight: Flight,
@@ -67,7 +80,9 @@ struct Open {
 struct Desk {
     next: u64,
     in_flight: HashMap<EntityKey, Flight>,
-    open: Option<Open>,
+    /// Queries that take keys, by need.
+    missed: Option<Open>,
+    stale: Option<Open>,
     /// No stale row is fetched again before.
     refresh_from: Instant,
 }
@@ -82,7 +97,7 @@ pub(super) struct Flights {
 
 impl Flights {
     pub(super) fn new(shared: Arc<Shared>, on: Handle) -> Self {
-        let desk = Desk { next: 0, in_flight: HashMap::new(), open: None, refresh_from: Instant::now() };
+        let desk = Desk { next: 0, in_flight: HashMap::new(), missed: None, stale: None, refresh_from: Instant::now() };
         Self { shared, desk: Mutex::new(desk), queries: Semaphore::new(QUERIES), on }
     }
 
@@ -94,7 +109,7 @@ impl Flights {
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         let desk = self.desk();
-        desk.in_flight.is_empty() && desk.open.is_none()
+        desk.in_flight.is_empty() && desk.missed.is_none() && desk.stale.is_none()
     }
 
     /// Finds a place for each miss, and sees to it that stale ones are fetched.
@@ -117,7 +132,7 @@ impl Flights {
                 return Joined::Known(lookup);
             }
             match EntityKey::new(key) {
-                Ok(key) => desk.add(self, key, &mut starts).map_or(Joined::Refused, Joined::Flight),
+                Ok(key) => desk.add(self, key, Need::Missed, &mut starts).map_or(Joined::Refused, Joined::Flight),
                 Err(_) => Joined::Known(Lookup::Absent),
             }
         });
@@ -130,7 +145,7 @@ impl Flights {
                     && !landed()
                     && let Ok(key) = EntityKey::new(key)
                 {
-                    let _ = desk.add(self, key, &mut starts);
+                    let _ = desk.add(self, key, Need::Stale, &mut starts);
                 }
             }
         }
@@ -146,23 +161,30 @@ impl Flights {
 type Start = (Pilot, oneshot::Receiver<Vec<EntityKey>>);
 
 impl Desk {
+    fn open(&mut self, need: Need) -> &mut Option<Open> {
+        match need {
+            Need::Missed => &mut self.missed,
+            Need::Stale => &mut self.stale,
+        }
+    }
+
     /// Puts a key that is not in flight into the open query.
-    fn add(&mut self, flights: &Arc<Flights>, key: EntityKey, starts: &mut Vec<Start>) -> Option<Flight> {
+    fn add(&mut self, flights: &Arc<Flights>, key: EntityKey, need: Need, starts: &mut Vec<Start>) -> Option<Flight> {
         if self.in_flight.len() >= MOST_IN_FLIGHT {
             return None;
         }
-        let mut open = self.open.take().unwrap_or_else(|| {
+        let mut open = self.open(need).take().unwrap_or_else(|| {
             let id = self.next;
             self.next += 1;
             let ((sender, outcome), (full, filled)) = (watch::channel(None), oneshot::channel());
-            starts.push((Pilot { flights: Arc::clone(flights), id, outcome: sender, landed: false }, filled));
+            starts.push((Pilot { flights: Arc::clone(flights), id, need, outcome: sender, landed: false }, filled));
             Open { flight: Flight { id, outcome }, keys: Vec::new(), full }
         });
         let flight = open.flight.clone();
         open.keys.push(key.clone());
         self.in_flight.insert(key, flight.clone());
         if open.keys.len() < BATCH {
-            self.open = Some(open);
+            *self.open(need) = Some(open);
         } else {
             // If nobody takes them, the pilot is gone and has cleared its keys.
             let _ = open.full.send(open.keys);
@@ -171,8 +193,8 @@ impl Desk {
     }
 
     /// Takes the keys of a query that is still open.
-    fn close(&mut self, id: u64) -> Option<Vec<EntityKey>> {
-        let open = self.open.take_if(|open| open.flight.id == id)?;
+    fn close(&mut self, id: u64, need: Need) -> Option<Vec<EntityKey>> {
+        let open = self.open(need).take_if(|open| open.flight.id == id)?;
         Some(open.keys)
     }
 }
@@ -181,18 +203,23 @@ impl Desk {
 struct Pilot {
     flights: Arc<Flights>,
     id: u64,
+    need: Need,
     outcome: watch::Sender<Option<Outcome>>,
     landed: bool,
 }
 
 impl Pilot {
     async fn fly(mut self, mut full: oneshot::Receiver<Vec<EntityKey>>) {
+        let window = match self.need {
+            Need::Missed => WINDOW,
+            Need::Stale => REFRESH_WINDOW,
+        };
         let filled = tokio::select! {
             biased;
             keys = &mut full => keys.ok(),
-            () = tokio::time::sleep(WINDOW) => None,
+            () = tokio::time::sleep(window) => None,
         };
-        let closed = filled.or_else(|| self.flights.desk().close(self.id));
+        let closed = filled.or_else(|| self.flights.desk().close(self.id, self.need));
         let keys = match closed {
             Some(keys) => keys,
             // It was filled in this moment.
@@ -236,7 +263,7 @@ impl Drop for Pilot {
     fn drop(&mut self) {
         if !mem::replace(&mut self.landed, true) {
             let mut desk = self.flights.desk();
-            desk.close(self.id);
+            desk.close(self.id, self.need);
             desk.in_flight.retain(|_, flight| flight.id != self.id);
         }
     }

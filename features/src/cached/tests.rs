@@ -49,9 +49,28 @@ async fn rows_are_fetched_once_then_served_stale_then_fetched_again() {
     assert_eq!(get(&view, [1, 2]).await, ["P1", "P3"]);
     time::advance(5 * SECOND).await;
     assert_eq!(get(&view, [1, 2]).await, ["S1", "P3"]);
-    time::sleep(Duration::from_millis(5)).await;
+    time::sleep(Duration::from_millis(60)).await;
     assert_eq!(get(&view, [1, 2]).await, ["P2", "P3"]);
     assert_eq!(fake.queries.lock().unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_stale_together_are_fetched_together_and_hold_up_no_miss() {
+    let (view, fake) = cached(Fake::default());
+    fake.rows.lock().unwrap().extend((0..100).map(|n| (key(n), 1)));
+    get(&view, 0..99).await;
+    time::advance(OPTIONS.soft_age).await;
+    for caller in 0..30 {
+        assert!(get(&view, (0..3).map(|n| caller * 3 + n)).await.iter().all(|seen| seen == "S1"));
+        time::sleep(Duration::from_millis(1)).await;
+    }
+    let asked = Instant::now();
+    assert_eq!(get(&view, [99]).await, ["P1"]);
+    assert!(asked.elapsed() < Duration::from_millis(5));
+    time::sleep(Duration::from_millis(60)).await;
+    assert!(get(&view, 0..90).await.iter().all(|seen| seen == "P1"));
+    let queries: Vec<_> = fake.queries.lock().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(queries, [99, 1, 90]);
 }
 
 #[tokio::test(start_paused = true)]

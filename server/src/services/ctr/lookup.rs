@@ -3,7 +3,10 @@
 //! What the store does not give in time, does not have or has only too old counts as missing: the model's default stands
 //! in, and the reply says so, or the candidate fails with the reason.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use aibuyer_domain::ctr::{
     Cause, Column, Encoded,
@@ -52,7 +55,7 @@ enum Outcome {
 
 /// A feature's values.
 struct Filled {
-    input: String,
+    input: Arc<str>,
     limit: Option<Duration>,
     column: StoredColumn,
 }
@@ -132,7 +135,7 @@ fn row(lookup: &Lookup) -> Option<&FeatureRow> {
 }
 
 fn names(fields: &[&StoredField]) -> String {
-    fields.iter().map(|field| field.input.as_str()).collect::<Vec<_>>().join(", ")
+    fields.iter().map(|field| &*field.input).collect::<Vec<_>>().join(", ")
 }
 
 impl Outcome {
@@ -189,7 +192,7 @@ impl Entity {
         let columns = fields.iter().map(|field| {
             let limit = limit(field);
             let rows = outcomes.iter().map(|outcome| outcome.usable(limit).map(|row| &*row.values));
-            Filled { input: field.input.clone(), limit, column: field.column(rows) }
+            Filled { input: Arc::clone(&field.input), limit, column: field.column(rows) }
         });
         let columns = columns.collect();
         // The strictest bound decides whether all of a row was used.
@@ -222,7 +225,7 @@ impl LookedUp {
         let mut failure = None;
         for rejected in &mut encoded.rejected {
             let found = self.entities.iter().filter(|entity| !entity.of_context).find_map(|entity| {
-                let filled = entity.columns.iter().find(|filled| filled.input == rejected.field)?;
+                let filled = entity.columns.iter().find(|filled| *filled.input == *rejected.field)?;
                 let gap = u32::try_from(rejected.candidate)
                     .is_ok_and(|row| filled.column.missing.binary_search(&row).is_ok());
                 gap.then(|| (&entity.outcomes[rejected.candidate], filled, &entity.report.view))
