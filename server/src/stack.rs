@@ -130,7 +130,8 @@ pub(crate) fn build(config: &Config, parts: Parts) -> Result<Router<Layers>, ton
         // rapid resets (CVE-2023-44487), would close the connection that they share; as many as may be open at
         // once still bounds what an attacker can pile up.
         .http2_max_pending_accept_reset_streams(Some(1024))
-        // A 32-candidate request is 2 kB: h2's 64 KiB windows would stall a busy connection.
+        // A window is what a caller may send in one round trip; 64 KiB, h2's own, are less than one request of 1,000
+        // encoded candidates, and less than what 64 callers of 32 send on a shared connection.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(8 << 20)
         // Finds peers that vanished without a word.

@@ -78,7 +78,9 @@ impl Assembler {
     /// Every value outside its bounds: ONNX Runtime takes negative ids without a word, and one bad id fails
     /// everybody's batch.
     fn faults<'a>(&'a self, rows: &'a Rows) -> impl Iterator<Item = Fault> + 'a {
-        let ids = rows.ids.chunks_exact(self.bounds.len().max(1)).enumerate().flat_map(move |(row, ids)| {
+        // A row is looked through only where it is bad: the pass before takes far fewer instructions.
+        let ids = rows.ids.chunks_exact(self.bounds.len().max(1)).enumerate();
+        let ids = ids.filter(|(_, ids)| !within(ids, &self.bounds)).flat_map(move |(row, ids)| {
             let slots = ids.iter().zip(&self.bounds).enumerate();
             let bad = slots.filter(|(_, (id, (low, high)))| **id < i64::from(*low) || **id > i64::from(*high));
             bad.map(move |(column, (id, (low, high)))| {
@@ -88,22 +90,33 @@ impl Assembler {
                 Fault { rejected, tensor: Tensor::Ids, column }
             })
         });
-        let dense =
-            rows.dense.chunks_exact(self.column_inputs.len().max(1)).enumerate().flat_map(move |(row, values)| {
-                let bad = values.iter().enumerate().filter(|(_, x)| !x.is_finite());
-                bad.map(move |(column, x)| {
-                    let reason = format!("{x} is not a finite number");
-                    let rejected = Rejected {
-                        candidate: row,
-                        cause: Cause::Request,
-                        field: self.column_inputs[column].clone(),
-                        reason,
-                    };
-                    Fault { rejected, tensor: Tensor::Dense, column }
-                })
-            });
+        let dense = rows.dense.chunks_exact(self.column_inputs.len().max(1)).enumerate();
+        let dense = dense.filter(|(_, values)| !finite(values)).flat_map(move |(row, values)| {
+            let bad = values.iter().enumerate().filter(|(_, x)| !x.is_finite());
+            bad.map(move |(column, x)| {
+                let reason = format!("{x} is not a finite number");
+                let rejected = Rejected {
+                    candidate: row,
+                    cause: Cause::Request,
+                    field: self.column_inputs[column].clone(),
+                    reason,
+                };
+                Fault { rejected, tensor: Tensor::Dense, column }
+            })
+        });
         ids.chain(dense)
     }
+}
+
+/// Whether every id lies within its slot's bounds: no difference has a sign. Without a branch for each.
+fn within(ids: &[i64], bounds: &[(u32, u32)]) -> bool {
+    let signs = |id: i64, low: u32, high: u32| id.wrapping_sub(low.into()) | i64::from(high).wrapping_sub(id);
+    ids.iter().zip(bounds).fold(0, |all, (id, (low, high))| all | signs(*id, *low, *high)) >= 0
+}
+
+/// Whether all are finite, likewise.
+fn finite(values: &[f32]) -> bool {
+    values.iter().fold(true, |all, x| all & x.is_finite())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -227,6 +240,20 @@ mod tests {
         let error = assembler().assemble(ids, split(&[], &[], &dense), 2).unwrap_err();
         assert_eq!(error.0.len(), 1);
         assert_eq!(error.0[0].field, "context[\"b\"]");
+    }
+
+    #[test]
+    fn ids_at_and_beyond_their_bounds_are_told_apart() {
+        let bounds = [(0, 0), (10, 19), (5, u32::MAX)];
+        let far = [i64::MIN, i64::MIN + 5, i64::MIN + 10, -1, 1 << 32, i64::MAX];
+        for slot in 0..bounds.len() {
+            let (low, high) = (i64::from(bounds[slot].0), i64::from(bounds[slot].1));
+            for id in [low - 1, low, low + 1, high - 1, high, high + 1].into_iter().chain(far) {
+                let mut ids = bounds.map(|(low, _)| i64::from(low));
+                ids[slot] = id;
+                assert_eq!(within(&ids, &bounds), (low..=high).contains(&id), "{id} in slot {slot}");
+            }
+        }
     }
 
     #[test]

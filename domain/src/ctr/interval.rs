@@ -78,7 +78,7 @@ fn logit_normal(z: f64, variance: f64, level: Level) -> (f64, f64, f64) {
 
 /// The logistic function, kept strictly inside (0, 1): beyond these arguments a double rounds to 0 or 1.
 fn sigmoid(z: f64) -> f64 {
-    1.0 / (1.0 + libm::exp(-z.clamp(-700.0, 36.0)))
+    1.0 / (1.0 + (-z.clamp(-700.0, 36.0)).exp())
 }
 
 #[cfg(test)]
