@@ -61,6 +61,12 @@ demo-features: onnxruntime .venv/ready .venv-clickhouse/ready ## Serve a model w
 	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_features .venv/bin/python -m demo_features \
 	    --server target/release/aibuyer-server --out out/demo-features $$([ -t 0 ] && echo --stay || true)
 
+.PHONY: measure-features
+measure-features: onnxruntime .venv/ready .venv-clickhouse/ready ## What looking features up adds to a request (half a minute; MIRROR=1 for a mirrored view)
+	@cargo build --release --package aibuyer-server
+	@PYTHONPATH=examples/train_ctr:examples/demo_ctr:examples/demo_features .venv/bin/python -m demo_features.measure \
+	    --server target/release/aibuyer-server --out out/measure-features $(if $(MIRROR),--mirror)
+
 .PHONY: demo-forecast
 demo-forecast: onnxruntime .venv-forecast/ready ## Fit Prophet, serve the fit, hold it against Prophet (CSV=..., else a series of its own)
 	@cargo build --release --package aibuyer-server

@@ -381,3 +381,33 @@ async fn a_mirrored_view_misses_nothing_and_both_are_measured() {
     let (_, page) = server.get("/").await;
     assert!(page.contains("Feature view campaign: 2 rows mirrored") && page.contains("user: 0 rows cached"), "{page}");
 }
+
+#[tokio::test]
+async fn thousands_of_entities_are_looked_up_at_once() {
+    let Some(engine) = Engine::shared() else { return };
+    let clickhouse = database(&engine, "stored_many").await;
+    let rows = "INSERT INTO campaign_features (campaign_id, user_id, computed_at, clicks_1d, clicks_7d, impressions_7d, \
+                impressions_28d) SELECT concat('c', toString(number)), 'u', now(), number, 1, 10, number FROM numbers(3000)";
+    engine.sql("stored_many", rows).unwrap();
+    let server = serve(&models(stored), &clickhouse, &[]).await;
+    let ids: Vec<String> = (0..3000).map(|n| format!("c{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let request = pb::PredictCtrRequest {
+        model: two().model,
+        candidates: vec![strings("campaign_id", &ids)],
+        ..Default::default()
+    };
+    let reply = server.predict(request).await.unwrap();
+    assert_eq!(states(&reply), vec![State::Present; 3000]);
+    let numbers: Vec<f64> = (0..3000).map(f64::from).collect();
+    let carried = pb::PredictCtrRequest {
+        model: two().model,
+        candidates: vec![
+            doubles("headline_words", &numbers),
+            doubles("headline_chars", &numbers),
+            doubles("has_digit", &vec![3.0 / 110.0; 3000]),
+        ],
+        ..Default::default()
+    };
+    assert_eq!(reply.predictions, server.predict(carried).await.unwrap().predictions);
+}

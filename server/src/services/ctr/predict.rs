@@ -9,6 +9,7 @@ use std::{
 use aibuyer_domain::ctr::{EncodeError, Encoded, Level, Rejected, SplitTensor, Violation};
 use aibuyer_loader::{CtrScores, CtrServable, Servable, batch::queue::Priority, requests::Attempt};
 use aibuyer_proto::serving::v1 as pb;
+use tokio::runtime::Handle;
 use tonic::Status;
 
 use super::{
@@ -55,7 +56,7 @@ impl Ctr {
         let include_timings = request.include_timings;
         let payload = log.map(PredictionLog::payload);
         let before = Instant::now();
-        let looked_up = self.look_up(&servable, &request, candidates, clock).await?;
+        let (request, looked_up) = self.look_up(&servable, request, candidates, clock).await?;
         let features = before.elapsed();
         let encoded = {
             let servable = Arc::clone(&servable);
@@ -98,19 +99,28 @@ impl Ctr {
     /// What the model has in feature views and the request does not carry.
     async fn look_up(
         &self,
-        servable: &CtrServable,
-        request: &pb::PredictCtrRequest,
+        servable: &Arc<CtrServable>,
+        request: pb::PredictCtrRequest,
         candidates: usize,
         clock: Clock,
-    ) -> Result<LookedUp, Status> {
+    ) -> Result<(pb::PredictCtrRequest, LookedUp), Status> {
         if servable.stored.entities.is_empty() {
-            return Ok(LookedUp::default());
+            return Ok((request, LookedUp::default()));
         }
-        let borrow = |group, columns| columns::borrow(group, columns).map_err(|e| status::invalid(&e));
-        let (context, columns) = (borrow("context", &request.context)?, borrow("candidates", &request.candidates)?);
-        let max_age = request.max_feature_age_ms.map(|age| Duration::from_millis(age.into()));
-        let terms = Terms { max_age, deadline: clock.deadline };
-        lookup::look_up(&self.views, &servable.stored, &context, &columns, candidates, terms).await
+        let (views, servable) = (Arc::clone(&self.views), Arc::clone(servable));
+        let looking = async move {
+            let borrow = |group, columns| columns::borrow(group, columns).map_err(|e| status::invalid(&e));
+            let (context, columns) = (borrow("context", &request.context)?, borrow("candidates", &request.candidates)?);
+            let max_age = request.max_feature_age_ms.map(|age| Duration::from_millis(age.into()));
+            let terms = Terms { max_age, deadline: clock.deadline };
+            let found = lookup::look_up(&views, &servable.stored, &context, &columns, candidates, terms).await?;
+            Ok((request, found))
+        };
+        if candidates < MUCH {
+            return looking.await;
+        }
+        let here = Handle::current();
+        aside(candidates, move || here.block_on(looking)).await
     }
 
     /// Predicts from tensors.
@@ -237,11 +247,12 @@ impl Ctr {
     }
 }
 
-/// Does a request's pure work, on a thread of its own where it is much: the one that speaks gRPC has other
+/// From so many candidates on the work takes longer, about a millisecond, than handing it over.
+const MUCH: usize = 1000;
+
+/// Does a request's work, on a thread of its own where it is much: the one that speaks gRPC has other
 /// connections to serve.
 async fn aside<T: Send + 'static>(candidates: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    /// From so many candidates on the work takes longer, about a millisecond, than handing it over.
-    const MUCH: usize = 1000;
     if candidates < MUCH {
         return work();
     }
