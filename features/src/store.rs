@@ -19,7 +19,7 @@ pub trait FeatureStore: Send + Sync + 'static {
     fn fetch<'a>(&'a self, view: &'a FeatureView, keys: &'a [EntityKey]) -> Fetch<'a>;
 
     /// All rows. It ends by itself, with an error where they do not come `within` the time, and with
-    /// [`StoreError::TooLarge`] once they take more than `most` bytes ([`bytes`]).
+    /// [`StoreError::TooLarge`] once they take more than `most` bytes ([`bytes()`]).
     fn fetch_all<'a>(&'a self, view: &'a FeatureView, most: u64, within: Duration) -> Fetch<'a>;
 }
 

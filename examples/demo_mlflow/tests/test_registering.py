@@ -24,7 +24,7 @@ def test_a_version_is_whole_before_its_alias_moves(registry: Registry) -> None:
     assert register(COMMITTED, registry, "whole", "champion", provenance) == 1
     root = registry.download_uri("whole", 1).removeprefix(PROXIED)
     files = [path.relative_to(COMMITTED).as_posix() for path in COMMITTED.rglob("*") if path.is_file()]
-    assert len(files) == 8
+    assert len(files) == 9
     for file in files:
         assert read(f"{registry.url}{ARTIFACTS}/{root}/{file}") == (COMMITTED / file).read_bytes()
     found = json.loads(read(f"{registry.url}/api/2.0/mlflow/registered-models/alias?name=whole&alias=champion"))[
