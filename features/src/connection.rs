@@ -4,6 +4,9 @@ use std::fmt;
 
 use ::clickhouse::Client;
 
+/// Takes 2,048 of the longest keys with every byte escaped, and the largest training profile.
+const MAX_QUERY_BYTES: &str = "4194304";
+
 /// A server and a database on it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Connection {
@@ -27,6 +30,16 @@ impl Connection {
     /// A client whose statements run in the database.
     pub(crate) fn client(&self) -> Client {
         self.server().with_database(&self.database)
+    }
+
+    /// A client that reads, on so many threads of the server. Its queries end when their connection closes.
+    pub(crate) fn reader(&self, threads: u8) -> Client {
+        self.client()
+            // A reader whose settings may still be set; only its queries end when the connection closes.
+            .with_setting("readonly", "2")
+            .with_setting("cancel_http_readonly_queries_on_client_close", "1")
+            .with_setting("max_query_size", MAX_QUERY_BYTES)
+            .with_setting("max_threads", threads.to_string())
     }
 
     /// A client in no particular database.

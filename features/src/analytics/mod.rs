@@ -33,9 +33,6 @@ const WAITING: usize = 8;
 
 /// Rows that are read in one go, some 100 µs: the thread may have other requests to serve.
 const ROWS_AT_ONCE: usize = 256;
-/// Takes a thousand long names, or the largest training profile.
-const MAX_QUERY_BYTES: &str = "4194304";
-
 /// Answers questions from a database's tables.
 #[derive(Clone)]
 pub struct Analytics {
@@ -80,13 +77,7 @@ impl Analytics {
     /// Asks the database of a connection. Clones share the bound on questions.
     #[must_use]
     pub fn new(connection: &Connection) -> Self {
-        let client = connection
-            .client()
-            // A reader whose settings may still be set; only its queries end when the connection closes.
-            .with_setting("readonly", "2")
-            .with_setting("cancel_http_readonly_queries_on_client_close", "1")
-            .with_setting("max_query_size", MAX_QUERY_BYTES)
-            .with_setting("max_threads", "2");
+        let client = connection.reader(2);
         let places = Arc::new(Semaphore::new(RUNNING + WAITING));
         Self { client, url: connection.url.clone(), places, running: Arc::new(Semaphore::new(RUNNING)) }
     }

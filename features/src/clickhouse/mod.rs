@@ -19,9 +19,6 @@ use crate::{
     view::{EntityKey, FeatureView},
 };
 
-/// Takes 2,048 of the longest keys with every byte escaped.
-const MAX_QUERY_BYTES: &str = "4194304";
-
 /// Reads feature views from a database.
 #[derive(Clone)]
 pub struct ClickHouseStore {
@@ -34,13 +31,7 @@ impl ClickHouseStore {
     /// Each query of keys must answer `within` the time; then it is given up here and ended there.
     #[must_use]
     pub fn new(connection: &Connection, within: Duration) -> Self {
-        let client = connection
-            .client()
-            // A reader whose settings may still be set; only its queries end when the connection closes.
-            .with_setting("readonly", "2")
-            .with_setting("cancel_http_readonly_queries_on_client_close", "1")
-            .with_setting("max_query_size", MAX_QUERY_BYTES)
-            .with_setting("max_threads", "1");
+        let client = connection.reader(1);
         Self { client, url: connection.url.clone(), within }
     }
 
