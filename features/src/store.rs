@@ -75,7 +75,9 @@ pub enum StoreError {
     #[error("feature view {0}: too many entities are being looked up; try again in a moment")]
     Busy(&'static str),
     /// It did not come while the caller could wait; it will be there for the next one.
-    #[error("feature view {0}: the row did not come while the request could wait (features.max_wait, its deadline); try again")]
+    #[error(
+        "feature view {0}: the row did not come while the request could wait (features.max_wait, its deadline); try again"
+    )]
     Late(&'static str),
     /// There is no store.
     #[error("no ClickHouse is configured: set clickhouse.url")]
