@@ -81,12 +81,16 @@ fn table(labels: &[String], reply: &pb::PredictCtrResponse) -> String {
             ),
         };
     }
+    for features in &reply.features {
+        let _ = writeln!(text, "\n{}", stored(features));
+    }
     if let Some(t) = &reply.timings {
         let micros = |ns: u64| Duration::from_nanos(ns).as_micros();
         let _ = write!(
             text,
-            "\n{} µs on the server: encode {}, queue {}, compute {} ({} rows), reply {}",
+            "\n{} µs on the server: look-up {}, encode {}, queue {}, compute {} ({} rows), reply {}",
             micros(t.total_ns),
+            micros(t.features_ns),
             micros(t.encode_ns),
             micros(t.queue_ns),
             micros(t.compute_ns),
@@ -95,4 +99,34 @@ fn table(labels: &[String], reply: &pb::PredictCtrResponse) -> String {
         );
     }
     text
+}
+
+/// Whether stored features were there, candidate by candidate.
+fn stored(features: &pb::EntityFeatures) -> String {
+    let one = |(status, age): (pb::entity_features::Status, &u32)| {
+        let name = status.as_str_name().trim_start_matches("STATUS_");
+        if *age == 0 { name.to_owned() } else { format!("{name} ({:.1} s old)", f64::from(*age) / 1000.0) }
+    };
+    let each: Vec<String> = features.statuses().zip(&features.ages_ms).map(one).collect();
+    format!("features of the {} by {}: {}", features.view, features.entity_key, each.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use pb::entity_features::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_became_of_stored_features_is_shown() {
+        let features = pb::EntityFeatures {
+            view: "campaign".to_owned(),
+            entity_key: "campaign_id".to_owned(),
+            statuses: vec![Status::Stale.into(), Status::Absent.into()],
+            ages_ms: vec![5_250, 0],
+        };
+        let reply = pb::PredictCtrResponse { features: vec![features], ..Default::default() };
+        let text = table(&[], &reply);
+        assert!(text.contains("features of the campaign by campaign_id: STALE (5.2 s old), ABSENT\n"), "{text}");
+    }
 }
