@@ -2,9 +2,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // the terminal is what this file is for
 
-use std::{env, fs, path::PathBuf, process::ExitCode};
+use std::{env, fs, path::PathBuf, process::ExitCode, time::Duration};
 
-use aibuyer_loader::session::Runtime as _;
+use aibuyer_loader::{onnx::wait_closed, session::Runtime as _};
 use aibuyer_server::{
     commands::{
         inspect, migrate, predict,
@@ -59,7 +59,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let result = run(Cli::parse());
+    // An exit under sessions on a GPU is an abort.
+    let _ = wait_closed(Duration::from_secs(10));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("aibuyer-server: {error}");

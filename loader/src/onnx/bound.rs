@@ -1,12 +1,14 @@
-//! A session whose batches of one size use the same buffers over and over (ONNX Runtime's IO binding).
+//! A session on a device of its own: batches of one size use the same buffers over and over (ONNX Runtime's IO
+//! binding), which a CUDA graph replays the addresses of.
 //!
-//! A GPU copies from pinned memory without help, and a CUDA graph replays the addresses that it was recorded with.
-//! Nothing here is of a GPU but the allocators, so that tests run it on the CPU.
-//!
-//! Binding an input that lies elsewhere than the model wants it copies it there and then, to a new address. So
-//! there are two ways: bind anew for every run, or bind buffers of the device once and copy into them.
+//! Each size has its buffers on the device and their twins in memory that the device copies from and to without help.
+//! Nothing here is of a GPU but who copies, so that tests run it on the CPU.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aibuyer_domain::model::{Signature, TensorInfo};
 use ort::{
@@ -28,53 +30,68 @@ const MOST: usize = 32;
 /// Names a CUDA graph among those of a session.
 const GRAPH: &str = "gpu_graph_id";
 
+/// Copies between the machine's memory and a device's, in the order in which they and the session's runs are asked for.
+pub(super) trait Copies: Send {
+    /// Comes before all else that a thread does with the device.
+    fn enter(&self) -> ort::Result<()>;
+    /// Begins a copy to a tensor of the device's. Neither tensor may be touched before [`Copies::finish`].
+    fn to_device(&self, host: &DynTensor, device: &mut DynTensor) -> ort::Result<()>;
+    /// Begins a copy from a tensor of the device's, likewise.
+    fn to_host(&self, device: &DynTensor, host: &mut DynTensor) -> ort::Result<()>;
+    /// Waits until all that was begun is done.
+    fn finish(&self) -> ort::Result<()>;
+    /// Ends the recording of a graph that failed on the way.
+    fn abandon(&self);
+}
+
 /// Where buffers lie.
-pub(super) enum Buffers {
-    /// There are none: every run is given and gives its own.
-    None,
+pub(super) struct Buffers {
     /// In memory that the machine can write and the device reads.
-    Host(Allocator),
-    /// In both, with copies between them.
-    Device {
-        /// The machine's.
-        host: Allocator,
-        /// The device's.
-        device: Allocator,
-    },
+    pub(super) host: Allocator,
+    /// In the device's.
+    pub(super) device: Allocator,
 }
 
 /// A session with buffers for each size that came twice.
 pub(super) struct BoundSession {
     // Fields are dropped in this order: buffers before what gave them.
     bindings: BTreeMap<usize, Option<Binding>>,
-    buffers: Buffers,
+    buffers: Option<Buffers>,
     session: session::Session,
+    copies: Box<dyn Copies>,
     signature: Signature,
     placement: Placement,
     /// For runs that no graph is made of.
     plain: RunOptions,
-    /// Whether a run with the device's buffers has succeeded.
-    proven: bool,
+    _open: Open,
 }
 
 impl BoundSession {
-    pub(super) fn new(session: session::Session, buffers: Buffers, mut placement: Placement) -> ort::Result<Self> {
+    pub(super) fn new(
+        // In this order: what comes last is dropped first.
+        copies: Box<dyn Copies>,
+        session: session::Session,
+        buffers: Option<Buffers>,
+        mut placement: Placement,
+    ) -> ort::Result<Self> {
         let signature = signature(&session);
-        let has = |dtype| signature.inputs.iter().chain(&signature.outputs).any(|t| t.dtype == dtype);
-        // Texts have no bytes that could be copied, and ort copies between memories by a model that knows no bfloat16.
-        let unfit = has("string") || matches!(buffers, Buffers::Device { .. }) && has("bfloat16");
-        let buffers = if unfit { Buffers::None } else { buffers };
+        // Texts have no bytes that could be copied.
+        let unfit = signature.inputs.iter().chain(&signature.outputs).any(|t| t.dtype == "string");
+        let buffers = buffers.filter(|_| !unfit);
         if unfit && placement.graphs {
             placement.graphs = false;
-            "no CUDA graphs for models of strings or bfloat16".clone_into(&mut placement.reason);
+            "no CUDA graphs for models of strings".clone_into(&mut placement.reason);
         }
         let mut plain = RunOptions::new()?;
         plain.set(GRAPH, "-1")?;
-        Ok(Self { bindings: BTreeMap::new(), buffers, session, signature, placement, plain, proven: false })
+        let (bindings, open) = (BTreeMap::new(), Open::new());
+        Ok(Self { bindings, buffers, session, copies, signature, placement, plain, _open: open })
     }
 
     fn try_run(&mut self, inputs: &[Tensor]) -> ort::Result<Vec<Tensor>> {
+        self.copies.enter()?;
         let Some(rows) = self.bindable(inputs) else { return self.run_plain(inputs) };
+        let Some(buffers) = &self.buffers else { return self.run_plain(inputs) };
         let known = self.bindings.len();
         match self.bindings.get_mut(&rows) {
             None if known < MOST => {
@@ -82,20 +99,17 @@ impl BoundSession {
                 return self.run_plain(inputs);
             }
             None => return self.run_plain(inputs),
-            Some(slot @ None) => *slot = Some(Binding::new(&self.session, &self.signature, &self.buffers, rows)?),
+            Some(slot @ None) => *slot = Some(Binding::new(&self.session, &self.signature, buffers, rows)?),
             Some(Some(_)) => {}
         }
         let Some(Some(binding)) = self.bindings.get_mut(&rows) else { return self.run_plain(inputs) };
-        let result = binding.run(&mut self.session, &self.signature, inputs);
-        match result {
-            Err(error) if self.placement.graphs && !self.proven => {
+        match binding.run(&mut self.session, self.copies.as_ref(), inputs) {
+            // What is wrong with the batch shows without a graph, too.
+            Err(error) if self.placement.graphs => {
                 self.without_graphs(&error);
                 self.run_plain(inputs)
             }
-            result => {
-                self.proven |= result.is_ok();
-                result
-            }
+            result => result,
         }
     }
 
@@ -111,8 +125,9 @@ impl BoundSession {
         tracing::warn!(device = %self.placement.device, %error, "no CUDA graph can be made; this model runs without");
         self.placement.graphs = false;
         self.placement.reason = format!("no CUDA graphs for this model: {error}");
+        self.copies.abandon();
         self.bindings.clear();
-        self.buffers = Buffers::None;
+        self.buffers = None;
     }
 
     /// The rows of a batch whose tensors' sizes follow from it.
@@ -121,9 +136,8 @@ impl BoundSession {
         let fits = |(tensor, info): (&Tensor, &TensorInfo)| {
             tensor.elements.dtype() == info.dtype && shape(info, rows).is_some_and(|shape| shape == tensor.shape)
         };
-        let buffers = !matches!(self.buffers, Buffers::None) && rows > 0;
         let inputs = inputs.len() == self.signature.inputs.len() && inputs.iter().zip(&self.signature.inputs).all(fits);
-        (buffers && inputs && self.signature.outputs.iter().all(|o| shape(o, rows).is_some())).then_some(rows)
+        (rows > 0 && inputs && self.signature.outputs.iter().all(|o| shape(o, rows).is_some())).then_some(rows)
     }
 }
 
@@ -148,10 +162,17 @@ fn shape(info: &TensorInfo, rows: usize) -> Option<Vec<usize>> {
     first.is_none().then(|| std::iter::once(rows).chain(rest).collect())
 }
 
-/// A tensor of the machine's, and its twin on the device where it needs one.
+impl Drop for BoundSession {
+    fn drop(&mut self) {
+        // Without it what follows fails, and can do no better.
+        let _ = self.copies.enter();
+    }
+}
+
+/// A tensor of the machine's, and its twin on the device.
 struct Buffer {
     host: DynTensor,
-    device: Option<DynTensor>,
+    device: DynTensor,
 }
 
 /// The buffers of one size.
@@ -167,56 +188,78 @@ impl Binding {
         let buffer = |info: &TensorInfo| -> ort::Result<Buffer> {
             let ty = element_type(&info.dtype).unwrap_or(TensorElementType::Undefined);
             let new = |from: &Allocator| DynTensor::new(from, ty, shape(info, rows).unwrap_or_default());
-            Ok(match buffers {
-                Buffers::None => Buffer { host: new(&Allocator::default())?, device: None },
-                Buffers::Host(host) => Buffer { host: new(host)?, device: None },
-                Buffers::Device { host, device } => Buffer { host: new(host)?, device: Some(new(device)?) },
-            })
+            Ok(Buffer { host: new(&buffers.host)?, device: new(&buffers.device)? })
         };
         let inputs: Vec<Buffer> = signature.inputs.iter().map(&buffer).collect::<ort::Result<_>>()?;
         let mut outputs: Vec<Buffer> = signature.outputs.iter().map(&buffer).collect::<ort::Result<_>>()?;
         let mut binding = session.create_binding()?;
         for (info, input) in signature.inputs.iter().zip(&inputs) {
-            if let Some(device) = &input.device {
-                binding.bind_input(&info.name, device)?;
-            }
+            binding.bind_input(&info.name, &input.device)?;
         }
         for (info, output) in signature.outputs.iter().zip(&mut outputs) {
-            binding.bind_output(&info.name, output.device.as_mut().unwrap_or(&mut output.host))?;
+            binding.bind_output(&info.name, &mut output.device)?;
         }
         let mut options = RunOptions::new()?;
         // Without graphs nobody reads it.
         options.set(GRAPH, rows.to_string())?;
+        // One wait, after the copies back.
+        options.disable_device_sync()?;
         Ok(Self { binding, inputs, outputs, options })
     }
 
     fn run(
         &mut self,
         session: &mut session::Session,
-        signature: &Signature,
+        copies: &dyn Copies,
         inputs: &[Tensor],
     ) -> ort::Result<Vec<Tensor>> {
-        for ((tensor, info), buffer) in inputs.iter().zip(&signature.inputs).zip(&mut self.inputs) {
+        let begun = self.begin(session, copies, inputs);
+        // Whatever became of it: buffers are not touched before.
+        begun.and(copies.finish())?;
+        self.outputs.iter().map(|buffer| tensor(&buffer.host)).collect()
+    }
+
+    fn begin(&mut self, session: &mut session::Session, copies: &dyn Copies, inputs: &[Tensor]) -> ort::Result<()> {
+        for (tensor, buffer) in inputs.iter().zip(&mut self.inputs) {
             each!(
                 &tensor.elements,
                 values => buffer.host.try_extract_tensor_mut()?.1.copy_from_slice(values),
                 _ => return Err(ort::Error::new("text has no buffers"))
             );
-            match &mut buffer.device {
-                Some(device) => buffer.host.copy_into(device)?,
-                // Owned tensors only: ort waits for itself for ever where a borrowed one is bound.
-                None => self.binding.bind_input(&info.name, &buffer.host)?,
-            }
+            copies.to_device(&buffer.host, &mut buffer.device)?;
         }
         session.run_binding_with_options(&self.binding, &self.options)?;
-        let read = |buffer: &mut Buffer| {
-            if let Some(device) = &buffer.device {
-                device.copy_into(&mut buffer.host)?;
-            }
-            tensor(&buffer.host)
-        };
-        self.outputs.iter_mut().map(read).collect()
+        self.outputs.iter_mut().try_for_each(|buffer| copies.to_host(&buffer.device, &mut buffer.host))
     }
+}
+
+/// Sessions on devices that are open in this process.
+static OPEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// One of them.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        *OPEN.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        *OPEN.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        OPEN.1.notify_all();
+    }
+}
+
+/// Waits until no session is open on a GPU; false if some are after `patience`. A process that ends before is aborted by
+/// CUDA's libraries, which are gone when the session wants to give back what it has.
+#[must_use]
+pub fn wait_closed(patience: Duration) -> bool {
+    let open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = OPEN.1.wait_timeout_while(open, patience, |open| *open > 0);
+    *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Sessions of ONNX Runtime on an NVIDIA GPU.
 //!
-//! Weights are not shared between a version's sessions here: each holds its copy in the GPU's memory.
+//! Weights are not shared between a version's sessions here: each holds its copy in the GPU's memory. Each has a stream
+//! of its own, on which copies, kernels and graphs follow each other, and which is waited for once a run.
+
+mod driver;
 
 use ort::{
-    ep::{ArenaExtendStrategy, CUDA, ExecutionProviderDispatch, cuda::ConvAlgorithmSearch},
+    ep::{ArenaExtendStrategy, CUDA, cuda::ConvAlgorithmSearch},
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
     session::{self, builder::SessionBuilder},
 };
@@ -13,6 +16,8 @@ use super::{
     bound::{BoundSession, Buffers},
     device::DeviceOptions,
 };
+use driver::Stream;
+
 use crate::{
     device::{CudaRun, Device, Placement},
     session::Session,
@@ -20,18 +25,14 @@ use crate::{
 
 /// The CUDA provider, so that a session that cannot have it fails. Memory is taken as it is needed: fixed buckets
 /// ask for the same sizes over and over. cuDNN is left to models that need it.
-pub(super) fn provider(id: u16, memory: usize, graphs: bool) -> ExecutionProviderDispatch {
-    let mut provider = CUDA::default()
+pub(super) fn provider(id: u16, memory: usize) -> CUDA {
+    let provider = CUDA::default()
         .with_device_id(id.into())
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
         .with_tf32(false)
-        .with_cuda_graph(graphs)
         // A heuristic, not the default's benchmark of every convolution on every new shape.
         .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);
-    if memory > 0 {
-        provider = provider.with_memory_limit(memory);
-    }
-    provider.build().error_on_failure()
+    if memory > 0 { provider.with_memory_limit(memory) } else { provider }
 }
 
 /// Opens sessions on a GPU: with CUDA graphs where they are wanted and ONNX Runtime allows them for this model,
@@ -43,32 +44,41 @@ pub(super) fn open(
     options: &DeviceOptions,
     sessions: usize,
 ) -> ort::Result<Vec<Box<dyn Session>>> {
-    let one = |graphs: bool| -> ort::Result<session::Session> {
-        let builder = builder()?.with_execution_providers([provider(id, options.memory, graphs)])?;
-        // Weights go straight to the device, not through the arena, which would keep room for them.
-        builder.with_device_allocated_initializers()?.commit_from_memory(model)
-    };
     let mut placement =
         Placement { device: Device::Cuda(id), graphs: options.run == CudaRun::Graphs, reason: String::new() };
     let mut opened = Vec::with_capacity(sessions);
     while opened.len() < sessions {
-        let session = match one(placement.graphs) {
-            Err(error) if placement.graphs => {
-                placement.graphs = false;
-                placement.reason = format!("no CUDA graphs for this model: {error}");
-                tracing::warn!(device = %placement.device, %error, "this model runs without CUDA graphs");
-                continue;
+        let stream = Stream::new(id)?;
+        let session =
+            match on(&stream, builder()?, model, provider(id, options.memory).with_cuda_graph(placement.graphs)) {
+                Err(error) if placement.graphs => {
+                    placement.graphs = false;
+                    placement.reason = format!("no CUDA graphs for this model: {error}");
+                    tracing::warn!(device = %placement.device, %error, "this model runs without CUDA graphs");
+                    continue;
+                }
+                session => session?,
+            };
+        let buffers = match options.run {
+            CudaRun::Plain => None,
+            CudaRun::Bound | CudaRun::Graphs => {
+                Some(Buffers { host: pinned(&session, id)?, device: memory(&session, id)? })
             }
-            session => session?,
         };
-        let buffers = match (options.run, placement.graphs) {
-            (CudaRun::Plain, _) => Buffers::None,
-            (_, false) => Buffers::Host(pinned(&session, id)?),
-            (_, true) => Buffers::Device { host: pinned(&session, id)?, device: memory(&session, id)? },
-        };
-        opened.push(Box::new(BoundSession::new(session, buffers, placement.clone())?) as Box<dyn Session>);
+        opened.push(
+            Box::new(BoundSession::new(Box::new(stream), session, buffers, placement.clone())?) as Box<dyn Session>
+        );
     }
     Ok(opened)
+}
+
+#[allow(unsafe_code)]
+fn on(stream: &Stream, builder: SessionBuilder, model: &Bytes, provider: CUDA) -> ort::Result<session::Session> {
+    // SAFETY: a `BoundSession` drops its session before the stream, and where there is none yet, so does its caller.
+    let provider = unsafe { provider.with_compute_stream(stream.raw()) };
+    let builder = builder.with_execution_providers([provider.build().error_on_failure()])?;
+    // Weights go straight to the device, not through the arena, which would keep room for them.
+    builder.with_device_allocated_initializers()?.commit_from_memory(model)
 }
 
 /// Memory of the machine that the GPU copies from and to without help.

@@ -68,7 +68,7 @@ pub(super) fn probe(environment: &Environment, id: u16, options: &DeviceOptions)
         return Err("this ONNX Runtime library has no CUDA provider".to_owned());
     }
     let open = || -> ort::Result<Session> {
-        let provider = cuda::provider(id, options.memory, false);
+        let provider = cuda::provider(id, options.memory).build().error_on_failure();
         let mut builder = Session::builder(environment)?.with_execution_providers([provider])?;
         builder = builder.with_disable_cpu_fallback()?;
         builder.commit_from_memory(PROBE)

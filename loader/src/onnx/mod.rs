@@ -13,6 +13,7 @@ pub mod scan;
 mod session;
 mod weights;
 
+pub use bound::wait_closed;
 pub use device::{DeviceError, DeviceOptions};
 pub use library::{FindError, find};
 pub use session::{OnnxRuntime, StartError};

@@ -95,7 +95,7 @@ impl Synthetic {
 
     fn named(&self, spec: &Spec, draw: &mut Draw) -> pb::PredictCtrRequest {
         let mut request = pb::PredictCtrRequest {
-            model: selector(spec),
+            model: selector(spec, None),
             candidate_count: Some(self.candidates),
             ..Default::default()
         };
@@ -120,7 +120,8 @@ impl Synthetic {
         let (context_slots, context_ids) = draw.ids(&context, 1);
         let (context_columns, context_dense) = draw.dense(&context, 1);
         pb::PredictCtrEncodedRequest {
-            model: selector(spec),
+            // The rows of a vocabulary are those of a version.
+            model: selector(spec, Some(pb::model_selector::Pick::Version(spec.version))),
             candidate_count: self.candidates,
             context_slots,
             context_ids: context_ids.into(),
@@ -149,9 +150,8 @@ impl<'a> Sent<'a> {
     }
 }
 
-/// The exact version, as rows of a vocabulary demand.
-fn selector(spec: &Spec) -> Option<pb::ModelSelector> {
-    Some(pb::ModelSelector { name: spec.model.clone(), pick: Some(pb::model_selector::Pick::Version(spec.version)) })
+fn selector(spec: &Spec, pick: Option<pb::model_selector::Pick>) -> Option<pb::ModelSelector> {
+    Some(pb::ModelSelector { name: spec.model.clone(), pick })
 }
 
 #[cfg(test)]
@@ -266,6 +266,7 @@ mod tests {
     fn named_requests_use_the_vocabularies() {
         let pool = demo(Form::Named, Keys::Uniform);
         let request = pb::PredictCtrRequest::decode(&pool.body(0)[5..]).unwrap();
+        assert_eq!(request.model.as_ref().unwrap().pick, None, "whichever version answers");
         let context: Vec<&str> = request.context.iter().map(|c| c.name.as_str()).collect();
         assert_eq!((context, request.candidates.len()), (vec!["test_id", "week"], 8));
         let Some(Column::Strings(week)) = &request.context[1].values else { panic!("{request:?}") };
@@ -276,6 +277,7 @@ mod tests {
     fn encoded_requests_have_all_columns_once() {
         let pool = demo(Form::Encoded, Keys::Zipf);
         let request = pb::PredictCtrEncodedRequest::decode(&pool.body(0)[5..]).unwrap();
+        assert_eq!(request.model.as_ref().unwrap().pick, Some(pb::model_selector::Pick::Version(1)));
         assert_eq!((request.context_slots, request.context_columns), (vec![0, 2], vec![]));
         assert_eq!((request.context_ids.len(), request.candidate_ids.len()), (2 * 4, 17 * 4 * 4));
         assert_eq!((request.context_dense.len(), request.candidate_dense.len()), (0, 6 * 4 * 4));
