@@ -14,8 +14,6 @@ use tokio::{
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::transport::server::Router;
 
-use aibuyer_loader::threads::wait_turns;
-
 use crate::{link::Link, stack::Layers};
 
 /// Running threads. Dropping it cuts off what is under way.
@@ -46,7 +44,6 @@ impl Shards {
             let (stopped, mut is_cut, running) = (stopped(), is_cut.clone(), running.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             thread::Builder::new().name(format!("grpc#{i}")).spawn(move || {
-                wait_turns();
                 runtime.block_on(async {
                     let incoming =
                         UnboundedReceiverStream::new(connections).map(|c| TcpStream::from_std(c).map(Link::new));
