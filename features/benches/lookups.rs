@@ -22,6 +22,7 @@ use tokio::{
 };
 
 const ENTITIES: usize = 200_000;
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Has a row of every entity.
 struct All;
@@ -46,7 +47,7 @@ fn name(number: usize) -> String {
 
 /// As long as it takes.
 fn far() -> Instant {
-    Instant::now() + Duration::from_secs(3600)
+    Instant::now() + HOUR
 }
 
 /// Keys of many requests, which do not follow the order of the entries. Made anew, as a request's keys are.
@@ -57,12 +58,13 @@ static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
 /// With much room, and with so little that the popularity of each entry matters; both hold all.
-static CACHED: LazyLock<CachedView> = LazyLock::new(|| filled(1 << 30));
-static NEARLY_FULL: LazyLock<CachedView> = LazyLock::new(|| filled(200 << 20));
+static CACHED: LazyLock<CachedView> = LazyLock::new(|| filled(1 << 30, HOUR));
+static NEARLY_FULL: LazyLock<CachedView> = LazyLock::new(|| filled(200 << 20, HOUR));
+/// Whose rows are all stale, always.
+static STALE: LazyLock<CachedView> = LazyLock::new(|| filled(1 << 30, Duration::ZERO));
 
-fn filled(capacity: u64) -> CachedView {
-    let hour = Duration::from_secs(3600);
-    let options = CacheOptions { soft_age: hour, hard_age: hour, absent_age: hour, capacity };
+fn filled(capacity: u64, soft_age: Duration) -> CachedView {
+    let options = CacheOptions { soft_age, hard_age: HOUR, absent_age: HOUR, capacity };
     let view = CachedView::new(FeatureView::campaign(), Arc::new(All), options, RUNTIME.handle().clone());
     let names: Vec<_> = (0..ENTITIES).map(name).collect();
     for names in names.chunks(10_000) {
@@ -73,8 +75,7 @@ fn filled(capacity: u64) -> CachedView {
 }
 
 static MIRROR: LazyLock<Mirror> = LazyLock::new(|| {
-    let hour = Duration::from_secs(3600);
-    let options = MirrorOptions { interval: hour, hard_age: 3 * hour, capacity: u64::MAX };
+    let options = MirrorOptions { interval: HOUR, hard_age: 3 * HOUR, capacity: u64::MAX };
     let mirror = Mirror::new(FeatureView::campaign(), Arc::new(All), options, RUNTIME.handle());
     while mirror.stats().entries == 0 {
         std::thread::yield_now();
@@ -93,6 +94,7 @@ fn main() {
     LazyLock::force(&KEYS);
     LazyLock::force(&CACHED);
     LazyLock::force(&NEARLY_FULL);
+    LazyLock::force(&STALE);
     LazyLock::force(&MIRROR);
     LazyLock::force(&PLAIN);
     divan::main();
@@ -121,6 +123,12 @@ fn cached(bencher: Bencher, size: usize) {
 #[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
 fn nearly_full(bencher: Bencher, size: usize) {
     through(bencher, size, &NEARLY_FULL);
+}
+
+/// Each request asks for its rows to be fetched again, too, behind its back.
+#[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
+fn stale(bencher: Bencher, size: usize) {
+    through(bencher, size, &STALE);
 }
 
 #[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]

@@ -73,7 +73,8 @@ pub(super) fn probe(environment: &Environment, id: u16, options: &DeviceOptions)
         builder = builder.with_disable_cpu_fallback()?;
         builder.commit_from_memory(PROBE)
     };
-    open().map(drop).map_err(|e| format!("the CUDA provider does not start: {e}"))
+    // Its messages may end in a new line.
+    open().map(drop).map_err(|e| format!("the CUDA provider does not start: {}", e.to_string().trim_end()))
 }
 
 #[cfg(test)]
