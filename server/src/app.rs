@@ -44,9 +44,6 @@ pub enum StartError {
     /// The registry cannot be used as configured.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// ClickHouse cannot be used as configured.
-    #[error("{0}")]
-    Features(String),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Threads(std::io::Error),

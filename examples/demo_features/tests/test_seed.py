@@ -19,7 +19,7 @@ SIZES = Sizes(campaigns=50, advertisers=5, rows=20_000, days=35)
 @pytest.fixture(scope="module")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> ClickHouse:
     if not PYTHON.exists() or not SERVER.exists():
-        pytest.skip("needs `make clickhouse` and a debug build of the server")
+        pytest.fail("needs `make clickhouse` and `cargo build --package aibuyer-server`; `make test` does both")
     folder = tmp_path_factory.mktemp("clickhouse")
     started = ClickHouse(folder, folder / "log")
     try:

@@ -4,11 +4,7 @@
 //! Each size has its buffers on the device and their twins in memory that the device copies from and to without help.
 //! Nothing here is of a GPU but who copies, so that tests run it on the CPU.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Condvar, Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
 use aibuyer_domain::model::{Signature, TensorInfo};
 use ort::{
@@ -17,7 +13,10 @@ use ort::{
     value::{DynTensor, TensorElementType},
 };
 
-use super::session::{element_type, signature, tensor, value};
+use super::{
+    open::Open,
+    session::{element_type, signature, tensor, value},
+};
 use crate::{
     device::Placement,
     session::{RunError, Session},
@@ -231,35 +230,6 @@ impl Binding {
         session.run_binding_with_options(&self.binding, &self.options)?;
         self.outputs.iter_mut().try_for_each(|buffer| copies.to_host(&buffer.device, &mut buffer.host))
     }
-}
-
-/// Sessions on devices that are open in this process.
-static OPEN: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
-
-/// One of them.
-struct Open;
-
-impl Open {
-    fn new() -> Self {
-        *OPEN.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Self
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        *OPEN.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        OPEN.1.notify_all();
-    }
-}
-
-/// Waits until no session is open on a GPU; false if some are after `patience`. A process that ends before is aborted by
-/// CUDA's libraries, which are gone when the session wants to give back what it has.
-#[must_use]
-pub fn wait_closed(patience: Duration) -> bool {
-    let open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let waited = OPEN.1.wait_timeout_while(open, patience, |open| *open > 0);
-    *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
 }
 
 #[cfg(test)]

@@ -49,16 +49,20 @@ pub(super) fn open(
     let mut opened = Vec::with_capacity(sessions);
     while opened.len() < sessions {
         let stream = Stream::new(id)?;
-        let session =
-            match on(&stream, builder()?, model, provider(id, options.memory).with_cuda_graph(placement.graphs)) {
-                Err(error) if placement.graphs => {
-                    placement.graphs = false;
-                    placement.reason = format!("no CUDA graphs for this model: {error}");
-                    tracing::warn!(device = %placement.device, %error, "this model runs without CUDA graphs");
-                    continue;
-                }
-                session => session?,
-            };
+        let session = match session_on(
+            &stream,
+            builder()?,
+            model,
+            provider(id, options.memory).with_cuda_graph(placement.graphs),
+        ) {
+            Err(error) if placement.graphs => {
+                placement.graphs = false;
+                placement.reason = format!("no CUDA graphs for this model: {error}");
+                tracing::warn!(device = %placement.device, %error, "this model runs without CUDA graphs");
+                continue;
+            }
+            session => session?,
+        };
         let buffers = match options.run {
             CudaRun::Plain => None,
             CudaRun::Bound | CudaRun::Graphs => {
@@ -73,7 +77,12 @@ pub(super) fn open(
 }
 
 #[allow(unsafe_code)]
-fn on(stream: &Stream, builder: SessionBuilder, model: &Bytes, provider: CUDA) -> ort::Result<session::Session> {
+fn session_on(
+    stream: &Stream,
+    builder: SessionBuilder,
+    model: &Bytes,
+    provider: CUDA,
+) -> ort::Result<session::Session> {
     // SAFETY: a `BoundSession` drops its session before the stream, and where there is none yet, so does its caller.
     let provider = unsafe { provider.with_compute_stream(stream.raw()) };
     let builder = builder.with_execution_providers([provider.build().error_on_failure()])?;

@@ -8,12 +8,13 @@ mod bound;
 mod cuda;
 mod device;
 mod library;
+mod open;
 mod proto;
 pub mod scan;
 mod session;
 mod weights;
 
-pub use bound::wait_closed;
 pub use device::{DeviceError, DeviceOptions};
 pub use library::{FindError, find};
+pub use open::wait_closed;
 pub use session::{OnnxRuntime, StartError};

@@ -153,5 +153,5 @@ fn a_model_that_cannot_be_recorded_goes_on_without_graphs_and_says_so() {
 
     let bound = session("server/tests/models/words.onnx", buffers(), graphs());
     assert_eq!(bound.placement().to_string(), "cpu: no CUDA graphs for models of strings");
-    assert!(!wait_closed(Duration::ZERO), "sessions are open");
+    assert!(!onnx::wait_closed(std::time::Duration::ZERO), "sessions are open");
 }
