@@ -16,6 +16,8 @@ use std::{
 use aibuyer_domain::ErrorKind;
 use tokio::sync::oneshot;
 
+use crate::threads;
+
 /// Why work was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExecutorError {
@@ -144,7 +146,7 @@ impl Executor {
         for number in 0..threads {
             let shared = Arc::clone(&shared);
             thread::Builder::new().name(format!("executor {number}")).spawn(move || {
-                give_way();
+                threads::give_way();
                 while let Some(work) = next(&shared) {
                     (work.run)(Instant::now() < work.deadline);
                 }
@@ -226,25 +228,6 @@ fn next(shared: &Shared) -> Option<Work> {
 fn text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a word".to_owned())
-}
-
-/// From now on this thread has the processor time that nobody else wants. A low priority alone would not do: a thread that
-/// has just begun keeps its core for milliseconds then, whoever wakes (EEVDF's `RUN_TO_PARITY`); an idle one never does.
-#[cfg(target_os = "linux")]
-fn give_way() {
-    use thread_priority::{
-        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-        thread_native_id,
-    };
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    // Where it is refused the work is no worse for it.
-    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn give_way() {
-    const NICE: i32 = 10;
-    let _ = rustix::process::nice(NICE);
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub mod serving_map;
 pub mod session;
 pub mod stages;
 pub mod tensor;
+pub mod threads;
 
 pub use error::LoadError;
 pub use manager::{Beginning, Change, Manager, ManagerOptions, Observer, Transition};

@@ -83,7 +83,7 @@ impl Servable {
         let Warmed { verified, sessions, signature, batching, placement, cost, work, largest } = warmed;
         let limits = match batching {
             Batching::Rows => limits,
-            Batching::None => BatchLimits { max_batch_rows: 1, padded: false, ..limits },
+            Batching::None => BatchLimits { max_batch_rows: 1, preferred_batch_rows: 1, padded: false, ..limits },
         };
         let batcher = Batcher::start(&verified.id.to_string(), sessions, limits, largest, cost)?;
         let places = Places::new(&signature);

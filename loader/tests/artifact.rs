@@ -92,7 +92,13 @@ fn load(folder: &Path) -> Result<Prepared, LoadError> {
 #[test]
 fn the_demo_model_loads_and_answers_as_its_golden_rows_say() {
     let copy = Copy::new();
-    let limits = BatchLimits { max_batch_rows: 4, queue_rows: 1000, inline: Duration::ZERO, padded: false };
+    let limits = BatchLimits {
+        max_batch_rows: 4,
+        preferred_batch_rows: 4,
+        queue_rows: 1000,
+        inline: Duration::ZERO,
+        padded: false,
+    };
     let Servable::Ctr(servable) = Servable::start(copy.load().unwrap(), limits).unwrap() else {
         panic!("not a CTR model")
     };

@@ -157,7 +157,13 @@ fn an_input_that_no_memory_holds_is_refused() {
 }
 
 fn servable(copy: &Copy) -> Servable {
-    let limits = BatchLimits { max_batch_rows: 8, queue_rows: 100, inline: Duration::ZERO, padded: false };
+    let limits = BatchLimits {
+        max_batch_rows: 8,
+        preferred_batch_rows: 8,
+        queue_rows: 100,
+        inline: Duration::ZERO,
+        padded: false,
+    };
     Servable::start(Prepared::Graph(Box::new(copy.load().unwrap())), limits).unwrap()
 }
 

@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::{elsewhere, repository, runtime};
 
-const LIMITS: BatchLimits = BatchLimits { max_batch_rows: 8, queue_rows: 1000, inline: Duration::ZERO, padded: false };
+const LIMITS: BatchLimits =
+    BatchLimits { max_batch_rows: 8, preferred_batch_rows: 8, queue_rows: 1000, inline: Duration::ZERO, padded: false };
 
 /// A copy of the demo forecaster to break.
 struct Copy(tempfile::TempDir);

@@ -14,6 +14,8 @@ use tokio::{
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::transport::server::Router;
 
+use aibuyer_loader::threads::before_sleep;
+
 use crate::{link::Link, stack::Layers};
 
 /// Running threads. Dropping it cuts off what is under way.
@@ -42,7 +44,8 @@ impl Shards {
         for (i, router) in routers.into_iter().enumerate() {
             let (hand, connections) = mpsc::unbounded_channel();
             let (stopped, mut is_cut, running) = (stopped(), is_cut.clone(), running.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.on_thread_park(before_sleep).enable_all().build()?;
             thread::Builder::new().name(format!("grpc#{i}")).spawn(move || {
                 runtime.block_on(async {
                     let incoming =

@@ -112,7 +112,13 @@ impl Entry for Row {
 /// Single rows into a queue in which a thousand others wait, and a batch of as many out of it.
 fn queue() -> impl FnMut() {
     let now = Instant::now();
-    let limits = BatchLimits { max_batch_rows: CANDIDATES, queue_rows: 10_000, inline: Duration::ZERO, padded: false };
+    let limits = BatchLimits {
+        max_batch_rows: CANDIDATES,
+        preferred_batch_rows: CANDIDATES,
+        queue_rows: 10_000,
+        inline: Duration::ZERO,
+        padded: false,
+    };
     let cost = CostModel::new(&[1, 2, 4, 8, 16, 32].map(|rows| (rows, Duration::from_nanos(rows as u64)))).unwrap();
     let mut scheduler = Scheduler::new(1, limits, cost, now);
     // Deadlines from 1 to 2 s, not in the order of arrival.

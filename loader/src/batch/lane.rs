@@ -77,6 +77,7 @@ impl Lane {
             if let Todo::Run(..) = &todo {
                 self.shared.wake(&mut state);
             }
+            state.note_backlog();
             let clean = dropped.is_empty();
             match todo {
                 Todo::Run(session, batch) => {

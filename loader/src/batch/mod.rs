@@ -36,13 +36,16 @@ use scheduler::{Refusal, Runs, Scheduler};
 use crate::{
     session::{RunError, Session},
     tensor::Tensor,
+    threads::Backlog,
 };
 
 /// Sizes of a servable's queue and batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Largest batch, in rows.
+    /// Largest batch, in rows: it runs once there is one of them for every lane.
     pub max_batch_rows: usize,
+    /// Largest batch before that. What comes meanwhile waits for no more than such a one.
+    pub preferred_batch_rows: usize,
     /// Rows that may wait.
     pub queue_rows: usize,
     /// A run that is predicted to take no longer than this may be made on the caller's thread. Zero: each session
@@ -101,6 +104,8 @@ struct State {
     parked: usize,
     called: usize,
     closed: bool,
+    /// While the scheduler is behind.
+    backlog: Option<Backlog>,
 }
 
 impl std::fmt::Debug for State {
@@ -109,6 +114,15 @@ impl std::fmt::Debug for State {
         let debug = &mut f.debug_struct("State");
         debug.field("scheduler", scheduler).field("idle", &idle.len()).field("parked", parked);
         debug.field("closed", closed).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// To be called when what waits has changed.
+    fn note_backlog(&mut self) {
+        if self.scheduler.behind() != self.backlog.is_some() {
+            self.backlog = self.scheduler.behind().then(Backlog::begin);
+        }
     }
 }
 
@@ -156,7 +170,7 @@ impl Batcher {
     ) -> Result<Self, BatcherError> {
         let first = Arc::new(first_runs(first, limits, &cost));
         let scheduler = Scheduler::new(sessions.len(), limits, cost, Instant::now());
-        let state = State { scheduler, idle: Vec::new(), parked: 0, called: 0, closed: false };
+        let state = State { scheduler, idle: Vec::new(), parked: 0, called: 0, closed: false, backlog: None };
         let shared = Shared { state: Mutex::new(state), call: Condvar::new(), limits, counters: Counters::default() };
         let batcher = Self { shared: Arc::new(shared), alive: Arc::new(()) };
         let (warm, warmed) = mpsc::channel();
@@ -216,6 +230,7 @@ impl Batcher {
         let result = state.scheduler.push(Part::whole(request, now, reply), now, &mut dropped);
         if result.is_ok() {
             self.shared.wake(&mut state);
+            state.note_backlog();
         }
         drop(state);
         self.shared.discard(dropped);

@@ -16,6 +16,9 @@ use super::{
 /// What handing work to another thread costs: the wake of a sleeping core.
 const HOP: Duration = Duration::from_micros(50);
 
+/// Lanes that have work for longer gain nothing by more of it. Longer than a thread's turn takes to come.
+const BACKLOG: Duration = Duration::from_micros(1500);
+
 /// Why a request was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -107,7 +110,7 @@ impl<E: Entry> Scheduler<E> {
     #[must_use]
     pub fn lonely(&self, rows: usize) -> bool {
         let took = self.estimate(rows);
-        rows <= self.limits.max_batch_rows
+        rows <= self.limits.preferred_batch_rows
             && took <= self.limits.inline
             && took < self.pace.gap()
             && self.queue.rows() == 0
@@ -141,14 +144,25 @@ impl<E: Entry> Scheduler<E> {
         if ahead == 0 && busy.is_zero() {
             return Duration::ZERO;
         }
-        let full = self.limits.max_batch_rows;
-        let lanes = u32::try_from(self.running.len()).unwrap_or(u32::MAX).max(1);
-        let drain = |rows: usize| self.estimate(full).mul_f64(rows as f64 / full as f64) / lanes;
-        let start = first.max(busy / lanes + drain(ahead));
+        let start = first.max(busy / self.sessions() + self.drain(ahead));
         match entry.rows() {
-            rows if rows <= full => start + self.estimate(rows.div_ceil(self.running.len().max(1))),
-            rows => start + drain(rows),
+            rows if rows <= self.limits.preferred_batch_rows => {
+                start + self.estimate(rows.div_ceil(self.running.len().max(1)))
+            }
+            rows => start + self.drain(rows),
         }
+    }
+
+    /// Predicted time until all sessions together have run so many rows.
+    fn drain(&self, rows: usize) -> Duration {
+        let full = self.limits.preferred_batch_rows;
+        self.estimate(full).mul_f64(rows as f64 / full as f64) / self.sessions()
+    }
+
+    /// Whether every session has work for a while, whatever else comes.
+    #[must_use]
+    pub fn behind(&self) -> bool {
+        self.idle() == 0 && self.drain(self.queue.rows()) >= BACKLOG
     }
 
     /// How many more lanes should wake than are at work.
@@ -182,7 +196,7 @@ impl<E: Entry> Scheduler<E> {
     /// loss so far is no more than there is to gain, and a deadline does not forbid it.
     fn worth_waiting(&self, waiting: usize, now: Instant) -> Option<Instant> {
         let (overhead, gap) = (self.cost.overhead(), self.pace.gap());
-        if waiting >= self.limits.max_batch_rows || gap * u32::try_from(waiting).ok()? >= overhead {
+        if waiting >= self.limits.preferred_batch_rows || gap * u32::try_from(waiting).ok()? >= overhead {
             return None;
         }
         let in_time = self.queue.next_deadline()?.checked_sub(self.estimate(waiting + 1) * 2)?;
@@ -207,7 +221,7 @@ impl<E: Entry> Scheduler<E> {
 
     /// An equal share of `rows` for each idle session, as long as one more saves more than its wake costs.
     fn share(&self, rows: usize) -> usize {
-        let full = self.limits.max_batch_rows;
+        let full = self.full(rows);
         let share = |n: usize| rows.div_ceil(n).min(full);
         let mut best = 1;
         for n in 2..=self.idle().min(rows) {
@@ -242,6 +256,16 @@ impl<E: Entry> Scheduler<E> {
     /// Rows that are really run: the padding costs as much as what it stands beside.
     fn run_rows(&self, rows: usize) -> usize {
         if self.limits.padded { self.cost.bucket(rows) } else { rows }
+    }
+
+    /// Rows of the largest batch while so many wait: the more run at once, the less each costs, and the longer it takes.
+    fn full(&self, rows: usize) -> usize {
+        let BatchLimits { max_batch_rows, preferred_batch_rows, .. } = self.limits;
+        if rows >= max_batch_rows * self.running.len() { max_batch_rows } else { preferred_batch_rows }
+    }
+
+    fn sessions(&self) -> u32 {
+        u32::try_from(self.running.len()).unwrap_or(u32::MAX).max(1)
     }
 
     fn idle(&self) -> usize {
@@ -285,7 +309,8 @@ mod tests {
 
     /// One millisecond, and another for each row.
     fn scheduler(sessions: usize, now: Instant) -> Scheduler<Fake> {
-        let limits = BatchLimits { max_batch_rows: 16, queue_rows: 100, inline: ms(3), padded: false };
+        let limits =
+            BatchLimits { max_batch_rows: 16, preferred_batch_rows: 16, queue_rows: 100, inline: ms(3), padded: false };
         let cost = CostModel::new(&[1, 2, 4, 8, 16].map(|rows| (rows, ms(1 + rows as u64))));
         Scheduler::new(sessions, limits, cost.unwrap_or_else(|| unreachable!()), now)
     }
@@ -353,7 +378,8 @@ mod tests {
     #[test]
     fn waiting_for_company_is_for_costly_runs_and_busy_times() {
         let start = Instant::now();
-        let limits = BatchLimits { max_batch_rows: 16, queue_rows: 100, inline: ms(0), padded: true };
+        let limits =
+            BatchLimits { max_batch_rows: 16, preferred_batch_rows: 16, queue_rows: 100, inline: ms(0), padded: true };
         // A GPU: the run costs 10 ms, its rows next to nothing.
         let cost = CostModel::new(&[1, 2, 4, 8, 16].map(|rows| (rows, ms(10))));
         let mut scheduler = Scheduler::new(1, limits, cost.unwrap_or_else(|| unreachable!()), start);
@@ -379,6 +405,35 @@ mod tests {
             assert_eq!(push(&mut scheduler, 1, ms(1000), now), Ok(()));
         }
         assert_eq!(poll(&mut scheduler, now), Err(6), "six that wait 2 ms lose more than a run costs");
+    }
+
+    #[test]
+    fn batches_grow_once_there_is_a_large_one_for_every_session() {
+        let now = Instant::now();
+        for (waiting, expect) in [(63, [16, 16]), (64, [32, 16]), (96, [32, 32])] {
+            let mut scheduler = scheduler(2, now);
+            scheduler.limits.max_batch_rows = 32;
+            for _ in 0..waiting {
+                assert_eq!(push(&mut scheduler, 1, ms(1000), now), Ok(()));
+            }
+            assert_eq!(run(&mut scheduler, 2, now), expect, "{waiting} rows");
+        }
+    }
+
+    #[test]
+    fn it_is_behind_while_every_session_has_work_for_a_while() {
+        let now = Instant::now();
+        let mut scheduler = scheduler(2, now);
+        // 17 ms for 16 rows, by two sessions: 0.53 ms a row.
+        assert_eq!(push(&mut scheduler, 5, ms(1000), now), Ok(()));
+        assert!(!scheduler.behind(), "both are idle");
+        scheduler.started(0, 1, now);
+        assert!(!scheduler.behind(), "one is");
+        scheduler.started(1, 1, now);
+        assert!(scheduler.behind(), "2.7 ms");
+        assert_eq!(run(&mut scheduler, 1, now), [5]);
+        assert_eq!(push(&mut scheduler, 2, ms(1000), now), Ok(()));
+        assert!(!scheduler.behind(), "1.1 ms");
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Nothing runs on its caller's thread: these tests hold up lanes.
-const LIMITS: BatchLimits = BatchLimits { max_batch_rows: 8, queue_rows: 1000, inline: Duration::ZERO, padded: false };
+const LIMITS: BatchLimits =
+    BatchLimits { max_batch_rows: 8, preferred_batch_rows: 8, queue_rows: 1000, inline: Duration::ZERO, padded: false };
 
 /// What fake runs cost: nearly nothing, so that nothing is refused for being late.
 fn cost() -> CostModel {
@@ -29,11 +30,11 @@ fn batcher(lanes: usize, limits: BatchLimits) -> Batcher {
 }
 
 /// A batcher of one lane that runs one batch for each permit sent.
-fn gated(limits: BatchLimits) -> (Batcher, mpsc::Sender<()>) {
+fn gated(limits: BatchLimits, cost: CostModel) -> (Batcher, mpsc::Sender<()>) {
     let (permit, gate) = mpsc::channel();
     let session = Box::new(FakeSession { gate: Some(gate), sizes: None });
     permit.send(()).unwrap(); // for the lane's first run
-    (Batcher::start("gated", vec![session], limits, rows(&[0]), cost()).unwrap(), permit)
+    (Batcher::start("gated", vec![session], limits, rows(&[0]), cost).unwrap(), permit)
 }
 
 fn request(ids: &[i64], deadline: Instant) -> Request {
@@ -128,7 +129,7 @@ proptest! {
 
 #[test]
 fn what_expires_in_the_queue_is_never_run() {
-    let (batcher, permit) = gated(LIMITS);
+    let (batcher, permit) = gated(LIMITS, cost());
     runtime().block_on(async {
         let now = Instant::now();
         let mut first = Box::pin(batcher.score(request(&[1], soon()), now));
@@ -159,7 +160,8 @@ fn a_deadline_in_the_past_is_refused_at_admission() {
 
 #[test]
 fn a_full_queue_refuses_at_once_and_a_request_it_could_never_hold_is_invalid() {
-    let (batcher, permit) = gated(BatchLimits { max_batch_rows: 4, queue_rows: 6, ..LIMITS });
+    let (batcher, permit) =
+        gated(BatchLimits { max_batch_rows: 4, preferred_batch_rows: 4, queue_rows: 6, ..LIMITS }, cost());
     runtime().block_on(async {
         let start = |ids: &[i64]| {
             let mut call = Box::pin(batcher.score(request(ids, soon()), Instant::now()));
@@ -193,7 +195,7 @@ fn a_full_queue_refuses_at_once_and_a_request_it_could_never_hold_is_invalid() {
 
 #[test]
 fn dropping_the_batcher_finishes_what_waits_and_frees_the_sessions() {
-    let (batcher, permit) = gated(LIMITS);
+    let (batcher, permit) = gated(LIMITS, cost());
     let lanes = batcher.lanes();
     let Submitted::Queued(answer) = batcher.submit(request(&[7], soon()), Instant::now()) else { panic!("not queued") };
     drop(batcher);
@@ -303,12 +305,25 @@ fn where_batches_are_padded_a_lane_has_run_every_size_before_it_takes_work() {
 }
 
 #[test]
+fn a_backlog_lasts_as_long_as_the_lanes_are_behind() {
+    let (batcher, permit) = gated(LIMITS, CostModel::new(&[(1, Duration::from_secs(1))]).unwrap());
+    let submit = |ids| batcher.submit(request(ids, soon()), Instant::now());
+    let behind = || batcher.shared.state().backlog.is_some();
+    let _runs = submit(&[1]);
+    until_empty(&batcher);
+    assert!(!behind(), "nothing waits");
+    let _waits = submit(&[2]);
+    assert!(behind());
+    permit.send(()).unwrap();
+    until_empty(&batcher);
+    assert!(!behind());
+    drop(permit);
+}
+
+#[test]
 fn what_would_be_late_is_refused_at_once_and_what_was_computed_in_vain_is_counted() {
     let slow = CostModel::new(&[(1, Duration::from_secs(1)), (8, Duration::from_secs(8))]).unwrap();
-    let (permit, gate) = mpsc::channel();
-    permit.send(()).unwrap();
-    let session = Box::new(FakeSession { gate: Some(gate), sizes: None });
-    let batcher = Batcher::start("gated", vec![session], LIMITS, rows(&[0]), slow).unwrap();
+    let (batcher, permit) = gated(LIMITS, slow);
     runtime().block_on(async {
         let now = Instant::now();
         // On an idle engine nothing is refused, or a wrong estimate would stay wrong.

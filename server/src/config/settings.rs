@@ -178,7 +178,8 @@ pub const SETTINGS: [Setting; 58] = [
     Setting {
         key: "batching.max_batch_rows",
         default: "0",
-        help: "Largest batch, in rows (candidates); up to 65536. 0: 64, beyond which a CPU gains little; on a GPU 4096.",
+        help: "Largest batch, in rows (candidates); up to 65536. 0: on a CPU 64, and 128 once there is as much for every\n\
+               lane; on a GPU 4096.",
     },
     Setting {
         key: "batching.queue_rows",

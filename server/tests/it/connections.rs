@@ -61,3 +61,23 @@ async fn callers_that_give_up_in_numbers_do_not_lose_their_connection() {
     let answer = tokio::time::timeout(Duration::from_secs(60), answer).await.unwrap();
     assert_eq!(answer, b"are you?");
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn during_a_backlog_the_threads_that_read_requests_wait_their_turn() {
+    use crate::harness::{ready, repository, two};
+    let server = ready(&repository().join("models"), &[]).await;
+    let _backlog = aibuyer_loader::threads::Backlog::begin();
+    server.predict(two()).await.unwrap();
+    let waits = |thread: std::path::PathBuf| {
+        let stat = std::fs::read_to_string(thread.join("stat")).unwrap_or_default();
+        // The fields after the name: the 39th is the policy (proc(5)), 3 is SCHED_BATCH.
+        let fields = stat.split_once("(grpc#").and_then(|(_, rest)| rest.split_once(") "));
+        fields.is_some_and(|(_, fields)| fields.split(' ').nth(38) == Some("3"))
+    };
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap();
+    // A thread answers before it sleeps.
+    while !threads().any(|thread| waits(thread.unwrap().path())) {
+        tokio::task::yield_now().await;
+    }
+}
