@@ -111,6 +111,14 @@ pub enum FeatureValue {
     Integer(i64),
     /// Any number; finite.
     Number(f64),
+    /// Text; behind a pointer of one word, so that numbers, which most values are, take two.
+    Text(Box<Box<str>>),
+}
+
+impl FeatureValue {
     /// Text.
-    Text(Box<str>),
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self::Text(Box::new(text.into()))
+    }
 }

@@ -3,15 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    future::pending,
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use aibuyer_features::{
-    CacheOptions, CachedView, Mirror, MirrorOptions,
+    Answer, CacheOptions, CachedView, Lookup, Mirror, MirrorOptions,
     store::{FeatureStore, Fetch, Rows},
     view::{EntityKey, FeatureRow, FeatureValue, FeatureView},
 };
@@ -24,12 +25,18 @@ use tokio::{
 const ENTITIES: usize = 200_000;
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Has a row of every entity.
-struct All;
+/// Has a row of every entity, until it is lost.
+#[derive(Default)]
+struct All {
+    lost: AtomicBool,
+}
 
 impl FeatureStore for All {
     fn fetch<'a>(&'a self, _: &'a FeatureView, keys: &'a [EntityKey]) -> Fetch<'a> {
-        Box::pin(async move { Ok(keys.iter().map(|key| (key.clone(), Arc::new(row()))).collect()) })
+        if self.lost.load(Ordering::Relaxed) {
+            return Box::pin(pending());
+        }
+        Box::pin(async move { Ok(keys.iter().map(|key| (key.clone(), row())).collect()) })
     }
 
     fn fetch_all<'a>(&'a self, _: &'a FeatureView, _: u64, _: Duration) -> Fetch<'a> {
@@ -60,23 +67,25 @@ static RUNTIME: LazyLock<Runtime> =
 /// With much room, and with so little that the popularity of each entry matters; both hold all.
 static CACHED: LazyLock<CachedView> = LazyLock::new(|| filled(1 << 30, HOUR));
 static NEARLY_FULL: LazyLock<CachedView> = LazyLock::new(|| filled(200 << 20, HOUR));
-/// Whose rows are all stale, always.
+/// Whose rows are all stale, as the store answers no more.
 static STALE: LazyLock<CachedView> = LazyLock::new(|| filled(1 << 30, Duration::ZERO));
 
 fn filled(capacity: u64, soft_age: Duration) -> CachedView {
     let options = CacheOptions { soft_age, hard_age: HOUR, absent_age: HOUR, capacity };
-    let view = CachedView::new(FeatureView::campaign(), Arc::new(All), options, RUNTIME.handle().clone());
+    let store = Arc::new(All::default());
+    let view = CachedView::new(FeatureView::campaign(), Arc::clone(&store) as _, options, RUNTIME.handle().clone());
     let names: Vec<_> = (0..ENTITIES).map(name).collect();
     for names in names.chunks(10_000) {
         let keys: Vec<_> = names.iter().map(String::as_str).collect();
-        RUNTIME.block_on(view.get(&keys, far()));
+        RUNTIME.block_on(view.read(&keys, far(), |_| ()));
     }
+    store.lost.store(true, Ordering::Relaxed);
     view
 }
 
 static MIRROR: LazyLock<Mirror> = LazyLock::new(|| {
     let options = MirrorOptions { interval: HOUR, hard_age: 3 * HOUR, capacity: u64::MAX };
-    let mirror = Mirror::new(FeatureView::campaign(), Arc::new(All), options, RUNTIME.handle());
+    let mirror = Mirror::new(FeatureView::campaign(), Arc::new(All::default()), options, RUNTIME.handle());
     while mirror.stats().entries == 0 {
         std::thread::yield_now();
     }
@@ -86,7 +95,7 @@ static MIRROR: LazyLock<Mirror> = LazyLock::new(|| {
 static PLAIN: LazyLock<Rows> = LazyLock::new(plain);
 
 fn plain() -> Rows {
-    (0..ENTITIES).map(|n| (EntityKey::new(&name(n)).unwrap(), Arc::new(row()))).collect()
+    (0..ENTITIES).map(|n| (EntityKey::new(&name(n)).unwrap(), row())).collect()
 }
 
 fn main() {
@@ -98,6 +107,19 @@ fn main() {
     LazyLock::force(&MIRROR);
     LazyLock::force(&PLAIN);
     divan::main();
+}
+
+/// A value of each row.
+fn look(answers: &[Answer<'_>]) -> i64 {
+    let row = |answer: &Answer<'_>| match answer {
+        Ok(Lookup::Present(row) | Lookup::Stale(row)) => number(row),
+        _ => 0,
+    };
+    answers.iter().map(row).sum()
+}
+
+fn number(row: &FeatureRow) -> i64 {
+    if let FeatureValue::Integer(value) = row.values[7] { value } else { 0 }
 }
 
 /// Runs `lookup` on one request of `size` keys after the other.
@@ -112,7 +134,7 @@ fn each<T>(bencher: Bencher, size: usize, lookup: impl Fn(&[&str]) -> T + Sync) 
 /// One request after the other through a cache.
 fn through(bencher: Bencher, size: usize, view: &CachedView) {
     let here = Builder::new_current_thread().enable_all().build().unwrap();
-    each(bencher, size, |keys| here.handle().block_on(view.get(keys, far())));
+    each(bencher, size, |keys| here.handle().block_on(view.read(keys, far(), look)));
 }
 
 #[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
@@ -125,7 +147,7 @@ fn nearly_full(bencher: Bencher, size: usize) {
     through(bencher, size, &NEARLY_FULL);
 }
 
-/// Each request asks for its rows to be fetched again, too, behind its back.
+/// Each second they are asked for again, too, behind the caller's back.
 #[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
 fn stale(bencher: Bencher, size: usize) {
     through(bencher, size, &STALE);
@@ -133,10 +155,13 @@ fn stale(bencher: Bencher, size: usize) {
 
 #[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
 fn mirror(bencher: Bencher, size: usize) {
-    each(bencher, size, |keys| MIRROR.get(keys));
+    each(bencher, size, |keys| MIRROR.read(keys, look));
 }
 
 #[divan::bench(threads = [1, 2], args = [32, 256], sample_count = 500, sample_size = 16)]
 fn plain_map(bencher: Bencher, size: usize) {
-    each(bencher, size, |keys| keys.iter().map(|key| PLAIN.get(*key).cloned()).collect::<Vec<_>>());
+    each(bencher, size, |keys| {
+        let rows: Vec<_> = keys.iter().map(|key| PLAIN.get(*key)).collect();
+        rows.into_iter().flatten().map(number).sum::<i64>()
+    });
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Lookup, store::StoreError};
+use crate::{Answer, Lookup};
 
 /// Counts since the start, and what is held now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// A call that was answered.
-    pub(crate) fn answered(&self, answers: &[Result<Lookup, StoreError>]) {
+    pub(crate) fn answered(&self, answers: &[Answer<'_>]) {
         let (mut present, mut stale, mut absent, mut failed) = (0, 0, 0, 0);
         for answer in answers {
             match answer {

@@ -10,7 +10,7 @@ use std::{
 use tokio::time;
 
 use crate::{
-    Lookup,
+    Answer, Lookup,
     store::{FeatureStore, Fetch, Rows, StoreError, bytes},
     view::{EntityKey, FeatureRow, FeatureValue, FeatureView},
 };
@@ -70,9 +70,9 @@ impl FeatureStore for Fake {
     }
 }
 
-fn row(number: i64) -> Arc<FeatureRow> {
-    let values = Box::new([FeatureValue::Integer(number)]);
-    Arc::new(FeatureRow { computed_at: SystemTime::UNIX_EPOCH, values })
+fn row(number: i64) -> FeatureRow {
+    let values = Arc::new([FeatureValue::Integer(number)]);
+    FeatureRow { computed_at: SystemTime::UNIX_EPOCH, values }
 }
 
 pub(crate) fn key(number: usize) -> EntityKey {
@@ -80,16 +80,16 @@ pub(crate) fn key(number: usize) -> EntityKey {
 }
 
 /// Answers in short: P or S and the number, A, or E.
-pub(crate) fn seen(lookups: &[Result<Lookup, StoreError>]) -> Vec<String> {
+pub(crate) fn seen(answers: &[Answer<'_>]) -> Vec<String> {
     let number = |row: &FeatureRow| match row.values[0] {
         FeatureValue::Integer(number) => number,
         _ => panic!("{row:?}"),
     };
-    let one = |lookup: &Result<Lookup, StoreError>| match lookup {
+    let one = |answer: &Answer<'_>| match answer {
         Ok(Lookup::Present(row)) => format!("P{}", number(row)),
         Ok(Lookup::Stale(row)) => format!("S{}", number(row)),
         Ok(Lookup::Absent) => "A".to_owned(),
         Err(_) => "E".to_owned(),
     };
-    lookups.iter().map(one).collect()
+    answers.iter().map(one).collect()
 }

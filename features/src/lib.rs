@@ -28,5 +28,5 @@ pub use self::{
     connection::Connection,
     counts::SourceStats,
     mirror::{Mirror, MirrorOptions},
-    source::{FeatureSource, Lookup},
+    source::{Answer, FeatureSource, Lookup},
 };

@@ -1,7 +1,5 @@
 //! Where requests get a view's rows: a cache, or a mirror.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 use crate::{
@@ -10,15 +8,41 @@ use crate::{
     view::{FeatureRow, FeatureView},
 };
 
-/// What is known of an entity. The age of its values is [`FeatureRow::age`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Lookup {
+/// What is known of an entity: its row, borrowed or not. The age of its values is [`FeatureRow::age`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Lookup<R = FeatureRow> {
     /// Fetched not long ago.
-    Present(Arc<FeatureRow>),
+    Present(R),
     /// Fetched so long ago that a newer one is being asked for, if the store answers.
-    Stale(Arc<FeatureRow>),
+    Stale(R),
     /// The store has no row of it.
     Absent,
+}
+
+/// What a caller is given of each key, as long as it looks: a row that is read where it lies costs no count of references,
+/// and the processor fetches several at once from memory.
+pub type Answer<'a> = Result<Lookup<&'a FeatureRow>, &'a StoreError>;
+
+impl<R> Lookup<R> {
+    /// Borrows the row.
+    pub fn as_ref(&self) -> Lookup<&R> {
+        match self {
+            Self::Present(row) => Lookup::Present(row),
+            Self::Stale(row) => Lookup::Stale(row),
+            Self::Absent => Lookup::Absent,
+        }
+    }
+}
+
+impl<R: Clone> Lookup<&R> {
+    /// Takes the row along.
+    pub fn cloned(self) -> Lookup<R> {
+        match self {
+            Self::Present(row) => Lookup::Present(row.clone()),
+            Self::Stale(row) => Lookup::Stale(row.clone()),
+            Self::Absent => Lookup::Absent,
+        }
+    }
 }
 
 /// A view's rows in memory.
@@ -39,14 +63,15 @@ impl FeatureSource {
         }
     }
 
-    /// What is known of each key, in the order of the keys; waits no longer than `until` for what is not in memory.
+    /// What `take` makes of what is known of each key, in the order of the keys; waits no longer than `until` for what is
+    /// not in memory.
     ///
     /// # Errors
-    /// Each key's own: see [`CachedView::get`] and [`Mirror::get`].
-    pub async fn get(&self, keys: &[&str], until: Instant) -> Vec<Result<Lookup, StoreError>> {
+    /// Each key's own: see [`CachedView::read`] and [`Mirror::read`].
+    pub async fn read<T>(&self, keys: &[&str], until: Instant, take: impl FnOnce(&[Answer<'_>]) -> T) -> T {
         match self {
-            Self::Cached(cached) => cached.get(keys, until).await,
-            Self::Mirror(mirror) => mirror.get(keys),
+            Self::Cached(cached) => cached.read(keys, until, take).await,
+            Self::Mirror(mirror) => mirror.read(keys, take),
         }
     }
 

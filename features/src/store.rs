@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Rows by key. A key that was asked for and is not here has no row.
-pub type Rows = HashMap<EntityKey, Arc<FeatureRow>, foldhash::fast::RandomState>;
+pub type Rows = HashMap<EntityKey, FeatureRow, foldhash::fast::RandomState>;
 
 /// A query under way. Dropping it ends the query.
 pub type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Rows, StoreError>> + Send + 'a>>;

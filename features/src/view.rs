@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Borrow,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -49,13 +50,13 @@ impl Borrow<str> for EntityKey {
     }
 }
 
-/// The features of one entity.
+/// The features of one entity. A clone shares them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureRow {
     /// When they were computed, by the clock of the store.
     pub computed_at: SystemTime,
     /// One for each column of the view, in its order.
-    pub values: Box<[FeatureValue]>,
+    pub values: Arc<[FeatureValue]>,
 }
 
 impl FeatureRow {

@@ -206,7 +206,7 @@ impl StoredColumn {
 impl StoredField {
     /// The feature's values of some entities; `None` is an entity whose row is not there, or may not be used.
     #[must_use]
-    pub fn column<'a>(&self, rows: impl ExactSizeIterator<Item = Option<&'a [FeatureValue]>>) -> StoredColumn {
+    pub fn column(&self, rows: &[Option<&[FeatureValue]>]) -> StoredColumn {
         let mut missing = Vec::new();
         let values = match &self.take {
             Take::Number(at) => OwnedValues::Doubles(collect(rows, &mut missing, |row| number(row, *at))),
@@ -230,12 +230,12 @@ impl StoredField {
 }
 
 fn collect<'a, T: Default>(
-    rows: impl ExactSizeIterator<Item = Option<&'a [FeatureValue]>>,
+    rows: &[Option<&'a [FeatureValue]>],
     missing: &mut Vec<u32>,
     value: impl Fn(&'a [FeatureValue]) -> Option<T>,
 ) -> Vec<T> {
     let mut values = Vec::with_capacity(rows.len());
-    for (index, row) in (0u32..).zip(rows) {
+    for (index, row) in (0u32..).zip(rows.iter().copied()) {
         let value = row.and_then(&value);
         if value.is_none() {
             missing.push(index);
@@ -341,14 +341,14 @@ mod tests {
         ]);
         let half = row(&[("clicks_7d", FeatureValue::Integer(9))]);
         let wrong = row(&[("clicks_7d", FeatureValue::Integer(1)), ("impressions_7d", FeatureValue::Integer(-100))]);
-        let rows = || [Some(&*full), None, Some(&*half), Some(&*wrong)].into_iter();
-        let column = ctr.column(rows());
+        let rows = [Some(&*full), None, Some(&*half), Some(&*wrong)];
+        let column = ctr.column(&rows);
         assert_eq!(column.missing, [1, 2, 3], "half of a rate, or a division by zero, is none");
         let Values::Doubles(rates) = column.column("ctr").values else { panic!("not numbers") };
         assert!((rates[0] - 10.0 / 200.0).abs() < 1e-15);
-        let column = spend.column(rows());
+        let column = spend.column(&rows);
         assert!(matches!(column.column("spend").values, Values::Doubles([x, ..]) if *x == 2.5));
-        let column = size.column(rows());
+        let column = size.column(&rows);
         assert!(matches!(column.column("size").values, Values::Int64s([7, 0, 0, 0])), "{column:?}");
     }
 

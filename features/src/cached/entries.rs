@@ -1,8 +1,11 @@
-//! The entries: a sharded map that reads see, and moka, which decides who stays.
+//! The entries: a map that reads see, and moka, which decides who stays.
 //!
 //! A read of moka costs many times that of a map. So a map serves the reads, and moka keeps the policy alone: weights
 //! against the capacity, popularity (TinyLFU), time to live. What it evicts its listener takes out of the map. While more
 //! than half of the capacity is taken, it is told of a sample of the reads and fetches.
+//!
+//! Reads of the map (papaya) write nothing: no lock and no count of references. What they wait for is memory, and without
+//! such a write between one key and the next the processor fetches the entries of several at once.
 //!
 //! Both name an entry by the hash of its key, computed once; of two keys of one hash the later takes the place, and
 //! the earlier is fetched again. An entry is in the map before moka hears of it, so that what moka evicts at once
@@ -14,22 +17,20 @@
 mod tests;
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault, Hasher},
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use moka::{notification::RemovalCause, sync::Cache};
+use papaya::{HashMap, LocalGuard};
 use tokio::time::Instant;
 
 use crate::view::{EntityKey, FeatureRow};
 
-/// Parts of the map: what is written in one holds up no reader of another.
-const SHARDS: usize = 64;
 /// One read in so many is told to moka.
 const READS: usize = 32;
 /// One fetch in so many is. More often than reads: what is new must get the better of what is there to stay.
@@ -45,13 +46,23 @@ const ENTRY_BYTES: usize = 480;
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) fetched: Instant,
-    pub(super) row: Option<Arc<FeatureRow>>,
+    pub(super) row: Option<FeatureRow>,
 }
 
-struct Slot {
+/// An entry in its place.
+pub(super) struct Slot {
     key: EntityKey,
-    entry: Entry,
+    pub(super) entry: Entry,
     stamp: u64,
+    /// When it was last seen to that a newer one is fetched, in ns since `Entries::epoch`; zero: never.
+    refreshed: AtomicU64,
+}
+
+impl Slot {
+    /// Whether it is this key's, and not that of another with the same hash.
+    fn is_of(&self, key: &str) -> bool {
+        self.key.as_str() == key
+    }
 }
 
 /// What moka holds of an entry.
@@ -61,54 +72,26 @@ struct Standing {
     weight: u32,
 }
 
-/// On cache lines of its own, so that readers of neighbours do not disturb each other.
-#[derive(Default)]
-#[repr(align(64))]
-struct Shard(RwLock<HashMap<u64, Slot, AsGiven>>);
-
-impl Shard {
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<u64, Slot, AsGiven>> {
-        // Each change is one call of the map.
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<u64, Slot, AsGiven>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Shards([Shard; SHARDS]);
-
-impl Shards {
-    /// By bits that the shard's own table does not look at: it takes the lowest and the seven highest.
-    fn of(&self, hash: u64) -> &Shard {
-        let middle = (hash >> 48) as usize; // keeps 16 bits wherever usize has them
-        &self.0[middle % SHARDS]
-    }
-}
-
 /// A cache's entries.
 pub(super) struct Entries {
-    shards: Arc<Shards>,
+    map: Arc<HashMap<u64, Slot, AsGiven>>,
     policy: Cache<u64, Standing, AsGiven>,
     hashes: foldhash::quality::RandomState,
     stamps: AtomicU64,
     capacity: u64,
+    epoch: Instant,
 }
 
 impl Entries {
     /// None yet. They may take about `capacity` bytes, and stay for `time_to_live` at most.
     pub(super) fn new(capacity: u64, time_to_live: Duration) -> Self {
-        let shards = Arc::new(Shards(std::array::from_fn(|_| Shard::default())));
-        let at = Arc::clone(&shards);
+        let map = Arc::new(HashMap::with_hasher(AsGiven::default()));
+        let at = Arc::clone(&map);
         let evicted = move |hash: Arc<u64>, standing: Standing, cause: RemovalCause| {
             // Its successor is in the map already.
             if cause != RemovalCause::Replaced {
-                let mut shard = at.of(*hash).write();
-                let gone = shard.get(&hash).is_some_and(|slot| slot.stamp == standing.stamp);
-                let slot = if gone { shard.remove(&hash) } else { None };
-                drop(shard);
-                drop(slot);
+                let same = |_: &u64, slot: &Slot| slot.stamp == standing.stamp;
+                let _ = at.pin().remove_if(&*hash, same);
             }
         };
         let policy = Cache::builder()
@@ -117,15 +100,19 @@ impl Entries {
             .time_to_live(time_to_live)
             .eviction_listener(evicted)
             .build_with_hasher(AsGiven::default());
-        Self { shards, policy, hashes: foldhash::quality::RandomState::default(), stamps: AtomicU64::new(0), capacity }
+        Self {
+            map,
+            policy,
+            hashes: foldhash::quality::RandomState::default(),
+            stamps: AtomicU64::new(0),
+            capacity,
+            epoch: Instant::now(),
+        }
     }
 
-    /// What `judge` makes of the key's entry, if there is one.
-    pub(super) fn read<T>(&self, key: &str, judge: impl FnOnce(&Entry) -> Option<T>) -> Option<T> {
-        let hash = self.hashes.hash_one(key);
-        let shard = self.shards.of(hash).read();
-        let slot = shard.get(&hash)?;
-        if slot.key.as_str() == key { judge(&slot.entry) } else { None }
+    /// For reads: what is read meanwhile stays where it is.
+    pub(super) fn pin(&self) -> Pinned<'_> {
+        Pinned { entries: self, guard: self.map.guard() }
     }
 
     /// Tells moka of some of the keys that were read, if it may have to choose soon.
@@ -141,7 +128,7 @@ impl Entries {
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.shards.0.iter().map(|shard| shard.read().len()).sum()
+        self.map.len()
     }
 
     /// Bytes that they take, about; does what moka has put off.
@@ -155,13 +142,54 @@ impl Entries {
         let hash = self.hashes.hash_one(key.as_str());
         let bytes = ENTRY_BYTES + key.as_str().len() + entry.row.as_ref().map_or(0, |row| row.bytes());
         let stamp = self.stamps.fetch_add(1, Ordering::Relaxed);
-        let slot = Slot { key: key.clone(), entry, stamp };
-        let before = self.shards.of(hash).write().insert(hash, slot);
-        drop(before);
+        let slot = Slot { key: key.clone(), entry, stamp, refreshed: AtomicU64::new(0) };
+        self.map.pin().insert(hash, slot);
         if scattered(stamp, FETCHES) == 0 {
             self.policy.get(&hash);
         }
         self.policy.insert(hash, Standing { stamp, weight: u32::try_from(bytes).unwrap_or(u32::MAX) });
+    }
+}
+
+/// Entries that are being read. What is taken out meanwhile is freed later.
+pub(super) struct Pinned<'a> {
+    entries: &'a Entries,
+    guard: LocalGuard<'a>,
+}
+
+impl Pinned<'_> {
+    /// The key's entry, if there is one.
+    pub(super) fn get(&self, key: &str) -> Option<&Entry> {
+        let slot = self.slot(self.entries.hashes.hash_one(key))?;
+        slot.is_of(key).then_some(&slot.entry)
+    }
+
+    /// The entry of each key, where there is one. One short loop after the other: the processor looks ahead over more keys
+    /// of a short one, and fetches what they need from memory at once.
+    pub(super) fn all<'a>(&'a self, keys: &'a [&str]) -> impl Iterator<Item = Option<&'a Slot>> {
+        let hashes: Vec<u64> = keys.iter().map(|key| self.entries.hashes.hash_one(*key)).collect();
+        let slots: Vec<Option<&Slot>> = hashes.into_iter().map(|hash| self.slot(hash)).collect();
+        slots.into_iter().zip(keys).map(|(slot, key)| slot.filter(|slot| slot.is_of(key)))
+    }
+
+    /// Whether it is time to fetch a stale entry again, if that was last seen to so long ago or never.
+    pub(super) fn is_due(&self, slot: &Slot, now: Instant, pause: Duration) -> bool {
+        let last = slot.refreshed.load(Ordering::Relaxed);
+        last == 0 || self.nanos(now).saturating_sub(last) >= u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes note that it is being fetched.
+    pub(super) fn refreshing(&self, slot: &Slot, now: Instant) {
+        slot.refreshed.store(self.nanos(now), Ordering::Relaxed);
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.entries.epoch).as_nanos();
+        u64::try_from(since).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn slot(&self, hash: u64) -> Option<&Slot> {
+        self.entries.map.get(&hash, &self.guard)
     }
 }
 

@@ -28,8 +28,9 @@ const REFRESH_WINDOW: Duration = Duration::from_millis(50);
 const QUERIES: usize = 4;
 /// Keys that may be waited for; beyond it lookups are refused.
 const MOST_IN_FLIGHT: usize = 65_536;
-/// After a failure, how long stale rows stay without another try: a store that is down is not asked in vain by each.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long a stale row that is being fetched stays without another try, and all of them after a failure: a store that is
+/// down, or slow, is not asked in vain by each.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a query brought, for all who wait for it.
 pub(super) type Outcome = Result<Arc<HashMap<EntityKey, Entry>>, StoreError>;
@@ -112,18 +113,11 @@ impl Flights {
         desk.in_flight.is_empty() && desk.missed.is_none() && desk.stale.is_none()
     }
 
-    /// Finds a place for each miss, and sees to it that stale ones are fetched.
-    pub(super) fn join(
-        self: &Arc<Self>,
-        keys: &[&str],
-        misses: &[usize],
-        stale: &[usize],
-        now: Instant,
-    ) -> Vec<Joined> {
+    /// Finds a place for each key that was missed.
+    pub(super) fn join<'a>(self: &Arc<Self>, missed: impl Iterator<Item = &'a str>, now: Instant) -> Vec<Joined> {
         let mut starts = Vec::new();
         let mut desk = self.desk();
-        let joined = misses.iter().map(|index| {
-            let key = keys[*index];
+        let joined = missed.map(|key| {
             if let Some(flight) = desk.in_flight.get(key) {
                 return Joined::Flight(flight.clone());
             }
@@ -137,24 +131,37 @@ impl Flights {
             }
         });
         let joined = joined.collect();
-        if now >= desk.refresh_from {
-            for index in stale {
-                let key = keys[*index];
-                let landed = || matches!(self.shared.get(key, now), Some(Lookup::Present(_)));
-                if !desk.in_flight.contains_key(key)
-                    && !landed()
-                    && let Ok(key) = EntityKey::new(key)
-                {
-                    let _ = desk.add(self, key, Need::Stale, &mut starts);
-                }
+        drop(desk);
+        self.start(starts);
+        joined
+    }
+
+    /// Has keys whose rows are stale fetched again. Whether it sees to it: not soon after a failure.
+    pub(super) fn refresh<'a>(self: &Arc<Self>, stale: impl Iterator<Item = &'a str>, now: Instant) -> bool {
+        let mut starts = Vec::new();
+        let mut desk = self.desk();
+        if now < desk.refresh_from {
+            return false;
+        }
+        for key in stale {
+            let landed = || matches!(self.shared.get(key, now), Some(Lookup::Present(_)));
+            if !desk.in_flight.contains_key(key)
+                && !landed()
+                && let Ok(key) = EntityKey::new(key)
+            {
+                let _ = desk.add(self, key, Need::Stale, &mut starts);
             }
         }
         drop(desk);
-        // Not before: on a runtime that has ended, spawning drops the query, which goes to the desk.
+        self.start(starts);
+        true
+    }
+
+    /// Not under the desk's lock: on a runtime that has ended, spawning drops the query, which goes to the desk.
+    fn start(&self, starts: Vec<Start>) {
         for (pilot, full) in starts {
             self.on.spawn(pilot.fly(full));
         }
-        joined
     }
 }
 

@@ -23,13 +23,13 @@ use tokio::{
 
 use self::{
     entries::{Entries, Entry},
-    flights::{Flights, Joined, Outcome},
+    flights::{Flights, Joined, Outcome, PAUSE},
 };
 use crate::{
-    Lookup, SourceStats,
+    Answer, Lookup, SourceStats,
     counts::Counts,
     store::{FeatureStore, StoreError},
-    view::FeatureView,
+    view::{FeatureRow, FeatureView},
 };
 
 /// How long what is known may be used, and how much may be.
@@ -45,6 +45,9 @@ pub struct CacheOptions {
     pub capacity: u64,
 }
 
+/// What is known of a key, kept while others are waited for.
+type Known = Result<Lookup, StoreError>;
+
 /// What a cache and its flights share.
 struct Shared {
     view: FeatureView,
@@ -56,17 +59,17 @@ struct Shared {
 
 impl Shared {
     /// What an entry is worth now; `None`: nothing.
-    fn judge(&self, entry: &Entry, now: Instant) -> Option<Lookup> {
+    fn judge<'a>(&self, entry: &'a Entry, now: Instant) -> Option<Lookup<&'a FeatureRow>> {
         let age = now.saturating_duration_since(entry.fetched);
         match &entry.row {
             None => (age < self.options.absent_age).then_some(Lookup::Absent),
-            Some(row) if age < self.options.soft_age => Some(Lookup::Present(Arc::clone(row))),
-            Some(row) => (age < self.options.hard_age).then(|| Lookup::Stale(Arc::clone(row))),
+            Some(row) if age < self.options.soft_age => Some(Lookup::Present(row)),
+            Some(row) => (age < self.options.hard_age).then_some(Lookup::Stale(row)),
         }
     }
 
     fn get(&self, key: &str, now: Instant) -> Option<Lookup> {
-        self.entries.read(key, |entry| self.judge(entry, now))
+        self.judge(self.entries.pin().get(key)?, now).map(Lookup::cloned)
     }
 }
 
@@ -101,39 +104,59 @@ impl CachedView {
         SourceStats { entries: entries.count() as u64, bytes, ..self.shared.counts.stats() }
     }
 
-    /// What is known of each key, in the order of the keys; waits for those of which nothing is, but not beyond `until`:
-    /// a query goes on without its callers, for the next ones. A key that is empty or longer than
+    /// What `take` makes of what is known of each key, in the order of the keys; waits for those of which nothing is, but
+    /// not beyond `until`: a query goes on without its callers, for the next ones. A key that is empty or longer than
     /// [`EntityKey::LONGEST`](crate::view::EntityKey::LONGEST) names no entity: it is absent.
     ///
     /// # Errors
     /// Each key's own: [`StoreError`] where the store did not answer for it in time.
-    pub async fn get(&self, keys: &[&str], until: Instant) -> Vec<Result<Lookup, StoreError>> {
-        let answers = self.lookup(keys, until).await;
-        self.shared.counts.answered(&answers);
-        answers
+    pub async fn read<T>(&self, keys: &[&str], until: Instant, take: impl FnOnce(&[Answer<'_>]) -> T) -> T {
+        let Shared { entries, counts, .. } = &*self.shared;
+        let now = Instant::now();
+        entries.note(keys);
+        let (mut answers, missed) = {
+            let pinned = entries.pin();
+            let (mut missed, mut due) = (Vec::new(), Vec::new());
+            let mut answers: Vec<Answer<'_>> = Vec::with_capacity(keys.len());
+            for (index, slot) in pinned.all(keys).enumerate() {
+                let lookup = slot.and_then(|slot| self.shared.judge(&slot.entry, now));
+                match (&lookup, slot) {
+                    (None, _) => missed.push(index),
+                    (Some(Lookup::Stale(_)), Some(slot)) if pinned.is_due(slot, now, PAUSE) => due.push((index, slot)),
+                    _ => {}
+                }
+                // Overwritten where it was missed.
+                answers.push(Ok(lookup.unwrap_or(Lookup::Absent)));
+            }
+            if !due.is_empty() && self.flights.refresh(due.iter().map(|(index, _)| keys[*index]), now) {
+                due.iter().for_each(|(_, slot)| pinned.refreshing(slot, now));
+            }
+            if missed.is_empty() {
+                counts.answered(&answers);
+                return take(&answers);
+            }
+            // Nothing stays pinned while a query is waited for.
+            let kept: Vec<Known> =
+                answers.into_iter().map(|answer| answer.map(Lookup::cloned).map_err(Clone::clone)).collect();
+            let joined = self.flights.join(missed.iter().map(|index| keys[*index]), now);
+            (kept, missed.into_iter().zip(joined))
+        };
+        self.wait(keys, until, missed, &mut answers).await;
+        let answers: Vec<Answer<'_>> = answers.iter().map(|known| known.as_ref().map(Lookup::as_ref)).collect();
+        counts.answered(&answers);
+        take(&answers)
     }
 
-    async fn lookup(&self, keys: &[&str], until: Instant) -> Vec<Result<Lookup, StoreError>> {
-        let now = Instant::now();
-        let (mut misses, mut stale) = (Vec::new(), Vec::new());
-        let mut known = Vec::with_capacity(keys.len());
-        for (index, key) in keys.iter().enumerate() {
-            let lookup = self.shared.get(key, now);
-            match &lookup {
-                None => misses.push(index),
-                Some(Lookup::Stale(_)) => stale.push(index),
-                Some(_) => {}
-            }
-            // Overwritten where it is a miss.
-            known.push(Ok(lookup.unwrap_or(Lookup::Absent)));
-        }
-        self.shared.entries.note(keys);
-        if misses.is_empty() && stale.is_empty() {
-            return known;
-        }
-        let joined = self.flights.join(keys, &misses, &stale, now);
+    /// Waits for what was missed, and puts it into its places.
+    async fn wait(
+        &self,
+        keys: &[&str],
+        until: Instant,
+        missed: impl Iterator<Item = (usize, Joined)>,
+        known: &mut [Known],
+    ) {
         let mut landed: Vec<(u64, Outcome)> = Vec::new();
-        for (index, joined) in misses.into_iter().zip(joined) {
+        for (index, joined) in missed {
             known[index] = match joined {
                 Joined::Known(lookup) => Ok(lookup),
                 Joined::Refused => Err(StoreError::Busy(self.shared.view.name)),
@@ -157,6 +180,5 @@ impl CachedView {
                 }
             };
         }
-        known
     }
 }

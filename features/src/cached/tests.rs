@@ -27,7 +27,7 @@ fn far() -> Instant {
 async fn get(view: &CachedView, numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
     let keys: Vec<_> = numbers.into_iter().map(key).collect();
     let keys: Vec<_> = keys.iter().map(EntityKey::as_str).collect();
-    seen(&view.get(&keys, far()).await)
+    view.read(&keys, far(), seen).await
 }
 
 fn cached(fake: Fake) -> (Arc<CachedView>, Arc<Fake>) {
@@ -143,12 +143,12 @@ async fn a_caller_that_cannot_wait_gets_what_is_there_and_the_next_one_the_rest(
     fake.rows.lock().unwrap().extend([(key(1), 1), (key(2), 2)]);
     assert_eq!(get(&slow, [1]).await, ["P1"]);
     let soon = Instant::now() + SECOND / 2;
-    let known = slow.get(&["camp_1", "camp_2"], soon).await;
-    assert_eq!((Instant::now(), seen(&known)), (soon, vec!["P1".to_owned(), "E".to_owned()]));
-    assert_eq!(known[1], Err(StoreError::Late("campaign")));
+    let known = slow.read(&["camp_1", "camp_2"], soon, |known| (seen(known), known[1].err().cloned())).await;
+    assert_eq!(Instant::now(), soon);
+    assert_eq!(known, (vec!["P1".to_owned(), "E".to_owned()], Some(StoreError::Late("campaign"))));
     time::advance(SECOND).await;
     tokio::task::yield_now().await;
-    assert_eq!(seen(&slow.get(&["camp_2"], Instant::now()).await), ["P2"]);
+    assert_eq!(slow.read(&["camp_2"], Instant::now(), seen).await, ["P2"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,11 +157,11 @@ async fn a_key_may_come_twice_and_one_that_cannot_be_a_key_is_absent() {
     fake.rows.lock().unwrap().insert(key(1), 7);
     let long = "x".repeat(EntityKey::LONGEST + 1);
     for _ in 0..2 {
-        let answers = view.get(&["camp_1", "", "camp_2", &long, "camp_1", "camp_2"], far()).await;
-        assert_eq!(seen(&answers), ["P7", "A", "A", "A", "P7", "A"]);
+        let seen = view.read(&["camp_1", "", "camp_2", &long, "camp_1", "camp_2"], far(), seen).await;
+        assert_eq!(seen, ["P7", "A", "A", "A", "P7", "A"]);
     }
     time::advance(OPTIONS.soft_age).await;
-    assert_eq!(seen(&view.get(&["camp_1", "", "camp_1"], far()).await), ["S7", "A", "S7"]);
+    assert_eq!(view.read(&["camp_1", "", "camp_1"], far(), seen).await, ["S7", "A", "S7"]);
     time::sleep(SECOND).await;
     assert_eq!(*fake.queries.lock().unwrap(), [vec![key(1), key(2)], vec![key(1)]]);
 }

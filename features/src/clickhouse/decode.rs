@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     mem,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -69,7 +68,7 @@ impl<'v> Decoder<'v> {
                 };
                 let key = EntityKey::new(key).map_err(|e| schema(self.view, e.to_string()))?;
                 self.bytes += bytes(&key, &row);
-                if self.rows.insert(key.clone(), Arc::new(row)).is_some() {
+                if self.rows.insert(key.clone(), row).is_some() {
                     self.twice.insert(key);
                 }
             }

@@ -148,7 +148,7 @@ impl<'a> Input<'a> {
             Wire::Decimal32(scale) => number(f64::from(i32::from_le_bytes(self.take()?)) / 10_f64.powi(scale)),
             Wire::Decimal64(scale) => number(i64::from_le_bytes(self.take()?) as f64 / 10_f64.powi(scale)),
             Wire::Decimal128(scale) => number(i128::from_le_bytes(self.take()?) as f64 / 10_f64.powi(scale)),
-            Wire::Text => FeatureValue::Text(self.text()?.into()),
+            Wire::Text => FeatureValue::text(self.text()?),
             Wire::DateTime | Wire::DateTime64(_) => return None,
         })
     }

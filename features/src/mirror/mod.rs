@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    Lookup, SourceStats,
+    Answer, Lookup, SourceStats,
     counts::Counts,
     store::{FeatureStore, Rows, StoreError, bytes},
     view::FeatureView,
@@ -83,28 +83,30 @@ impl Mirror {
         &self.shared.view
     }
 
-    /// What is known of each key, in the order of the keys.
+    /// What `take` makes of what is known of each key, in the order of the keys.
     ///
     /// # Errors
     /// The same for each key: why there are no rows, or none that are young enough.
-    #[must_use]
-    pub fn get(&self, keys: &[&str]) -> Vec<Result<Lookup, StoreError>> {
+    pub fn read<T>(&self, keys: &[&str], take: impl FnOnce(&[Answer<'_>]) -> T) -> T {
         let shared = &self.shared;
         let loaded = shared.loaded.load();
         let known = loaded.as_ref().map(|loaded| (loaded, loaded.asked.elapsed()));
-        let answers = match known {
+        let error;
+        let answers: Vec<Answer<'_>> = match known {
             Some((loaded, age)) if age < shared.options.hard_age => {
                 let outcome = if age < 2 * shared.options.interval { Lookup::Present } else { Lookup::Stale };
-                let answer = |key: &&str| Ok(loaded.rows.get(*key).cloned().map_or(Lookup::Absent, outcome));
-                keys.iter().map(answer).collect()
+                // By itself, a loop so short that the processor looks for several rows at once.
+                let rows: Vec<_> = keys.iter().map(|key| loaded.rows.get(*key)).collect();
+                rows.into_iter().map(|row| Ok(row.map_or(Lookup::Absent, outcome))).collect()
             }
             _ => {
-                let error = shared.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                vec![Err(error.unwrap_or(StoreError::Loading(shared.view.name))); keys.len()]
+                let last = shared.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                error = last.unwrap_or(StoreError::Loading(shared.view.name));
+                vec![Err(&error); keys.len()]
             }
         };
         shared.counts.answered(&answers);
-        answers
+        take(&answers)
     }
 
     /// What it has done and holds.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use aibuyer_features::{
-    CacheOptions, CachedView, ClickHouseStore, Lookup,
+    Answer, CacheOptions, CachedView, ClickHouseStore, Lookup,
     schema::migrate,
     store::{FeatureStore, Fetch, StoreError},
     view::{EntityKey, FeatureKind, FeatureRow, FeatureValue, FeatureView},
@@ -53,6 +53,11 @@ fn cached(store: ClickHouseStore, options: CacheOptions) -> (Arc<CachedView>, Ar
     let counted = Arc::new(Counted { store, queries: AtomicUsize::new(0) });
     let store = Arc::clone(&counted) as Arc<dyn FeatureStore>;
     (Arc::new(CachedView::new(FeatureView::campaign(), store, options, Handle::current())), counted)
+}
+
+/// Answers, to keep.
+pub(crate) fn kept(answers: &[Answer<'_>]) -> Vec<Result<Lookup, StoreError>> {
+    answers.iter().map(|answer| answer.map(Lookup::cloned).map_err(Clone::clone)).collect()
 }
 
 /// As long as it takes.
@@ -146,7 +151,7 @@ async fn a_cold_burst_of_64_requests_needs_few_queries() {
                 let numbers: Vec<usize> = (0..256).map(|n| (request * 156 + n) % 10_000).collect();
                 let keys: Vec<_> = numbers.iter().map(|n| format!("c{n}")).collect();
                 let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-                (numbers, view.get(&keys, far()).await)
+                (numbers, view.read(&keys, far(), kept).await)
             })
         })
         .collect();
@@ -172,18 +177,20 @@ async fn while_clickhouse_is_away_rows_are_served_with_their_age_and_it_is_found
     engine.sql("outage", &format!("{insert} ('a', 'u', now() - 100, 1)")).unwrap();
     // Stale at once: each lookup asks for a newer one.
     let (view, _) = cached(store, CacheOptions { soft_age: Duration::ZERO, ..OPTIONS });
-    let Ok(Lookup::Present(first)) = view.get(&["a"], far()).await.remove(0) else { panic!("not there") };
+    let Ok(Lookup::Present(first)) = view.read(&["a"], far(), kept).await.remove(0) else { panic!("not there") };
     engine.kill();
     let now = SystemTime::now();
-    let Ok(Lookup::Stale(row)) = view.get(&["a"], far()).await.remove(0) else { panic!("not stale") };
+    let Ok(Lookup::Stale(row)) = view.read(&["a"], far(), kept).await.remove(0) else { panic!("not stale") };
     assert!(row.age(now) >= Duration::from_secs(99), "{:?}", row.age(now));
     assert!(row.age(now + WITHIN) == row.age(now) + WITHIN && row.computed_at == first.computed_at);
-    let Err(StoreError::Call { error, .. }) = view.get(&["b"], far()).await.remove(0) else { panic!("no error") };
+    let Err(StoreError::Call { error, .. }) = view.read(&["b"], far(), kept).await.remove(0) else {
+        panic!("no error")
+    };
     assert!(error.to_string().contains("cannot be reached"), "{error}");
     engine.restart();
     engine.sql("outage", "SYSTEM STOP VIEW campaign_features_refresh").unwrap();
     engine.sql("outage", &format!("{insert} ('b', 'u', now(), 2)")).unwrap();
-    assert!(matches!(view.get(&["b"], far()).await.remove(0), Ok(Lookup::Present(_))));
+    assert!(matches!(view.read(&["b"], far(), kept).await.remove(0), Ok(Lookup::Present(_))));
 }
 
 #[tokio::test]
@@ -258,7 +265,7 @@ async fn values_of_every_type_are_read_and_a_slow_query_is_given_up() {
         FeatureValue::Number(5.0625),
         FeatureValue::Missing,
         FeatureValue::Missing,
-        FeatureValue::Text("wörd".into()),
+        FeatureValue::text("wörd"),
     ];
     assert_eq!(*row.values, expected);
     let at = row.computed_at.duration_since(SystemTime::UNIX_EPOCH).unwrap();

@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
     engine::Engine,
-    lookups::{WITHIN, far, store, value},
+    lookups::{WITHIN, far, kept, store, value},
 };
 
 /// Quick, so that tests see many refreshes.
@@ -33,7 +33,7 @@ async fn until(
 ) -> Result<Lookup, StoreError> {
     let started = Instant::now();
     loop {
-        let answer = source.get(&[campaign], far()).await.remove(0);
+        let answer = source.read(&[campaign], far(), kept).await.remove(0);
         if fits(&answer) {
             return answer;
         }
@@ -72,14 +72,14 @@ async fn a_refresh_brings_new_and_changed_campaigns_and_forgets_removed_ones() {
     until(&source, "c19999", |answer| present(answer, 19_999)).await.unwrap();
     let all: Vec<_> = (0..20_000).map(|n| format!("c{n}")).collect();
     let keys: Vec<_> = all.iter().map(String::as_str).collect();
-    for (number, answer) in source.get(&keys, far()).await.iter().enumerate() {
+    for (number, answer) in source.read(&keys, far(), kept).await.iter().enumerate() {
         assert!(present(answer, number.try_into().unwrap()), "c{number}: {answer:?}");
     }
-    assert_eq!(source.get(&["nobody"], far()).await, [Ok(Lookup::Absent)]);
+    assert_eq!(source.read(&["nobody"], far(), kept).await, [Ok(Lookup::Absent)]);
     engine.sql("mirrored", "TRUNCATE TABLE campaign_features").unwrap();
     insert(&engine, "mirrored", "VALUES ('c1', 'u', now(), 100), ('new', 'u', now(), 7)");
     until(&source, "new", |answer| present(answer, 7)).await.unwrap();
-    let answers = source.get(&["c1", "c2"], far()).await;
+    let answers = source.read(&["c1", "c2"], far(), kept).await;
     assert!(present(&answers[0], 100) && answers[1] == Ok(Lookup::Absent), "{answers:?}");
     let stats = source.stats();
     assert_eq!((stats.entries, stats.failed_queries), (2, 0));
@@ -96,7 +96,7 @@ async fn while_clickhouse_is_away_a_mirror_answers_with_stale_rows_and_finds_it_
     let stale = |answer: &Result<Lookup, StoreError>| matches!(answer, Ok(Lookup::Stale(_)));
     let Ok(Lookup::Stale(row)) = until(&source, "a", stale).await else { panic!("not stale") };
     assert!(row.computed_at == first.computed_at && row.age(SystemTime::now()) >= Duration::from_secs(100));
-    assert_eq!(source.get(&["nobody"], far()).await, [Ok(Lookup::Absent)]);
+    assert_eq!(source.read(&["nobody"], far(), kept).await, [Ok(Lookup::Absent)]);
     let stats = source.stats();
     assert!(stats.refreshed.is_some_and(|age| age >= 2 * OPTIONS.interval), "{stats:?}");
     assert!(stats.failed_queries > 0 && stats.failed == failed, "{stats:?}");

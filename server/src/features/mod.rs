@@ -12,7 +12,7 @@ use std::{
 
 use aibuyer_domain::feature_view::FeatureView;
 use aibuyer_features::{
-    CachedView, ClickHouseStore, Connection, FeatureSource, Lookup, Mirror, MirrorOptions,
+    Answer, CachedView, ClickHouseStore, Connection, FeatureSource, Mirror, MirrorOptions,
     store::{FeatureStore, StoreError},
 };
 use tokio::runtime::Handle;
@@ -70,17 +70,25 @@ impl Views {
         Ok(Self { sources, max_wait })
     }
 
-    /// What is known of each key in the view at `index`, within the configured time and the deadline.
-    pub(crate) async fn get(&self, index: usize, keys: &[&str], deadline: Instant) -> Vec<Result<Lookup, StoreError>> {
+    /// What `take` makes of what is known of each key in the view at `index`, within the configured time and the deadline.
+    pub(crate) async fn read<T>(
+        &self,
+        index: usize,
+        keys: &[&str],
+        deadline: Instant,
+        take: impl FnOnce(&[Answer<'_>]) -> T,
+    ) -> T {
         let Some(source) = self.sources.get(index) else {
-            return keys.iter().map(|_| Err(StoreError::Unconfigured)).collect();
+            return take(&vec![Err(&StoreError::Unconfigured); keys.len()]);
         };
         let until = (Instant::now() + self.max_wait).min(deadline.checked_sub(TO_SCORE).unwrap_or(deadline));
-        let answers = source.rows.get(keys, until.into()).await;
-        if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
-            *source.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.clone()));
-        }
-        answers
+        let take = |answers: &[Answer<'_>]| {
+            if let Some(error) = answers.iter().find_map(|answer| answer.err()) {
+                *source.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.clone()));
+            }
+            take(answers)
+        };
+        source.rows.read(keys, until.into(), take).await
     }
 
     /// A line for each view, and what failed of late.

@@ -1,6 +1,6 @@
 //! Map and policy must tell the same story, whatever was inserted, replaced, refused and evicted.
 
-use std::{thread, time::SystemTime};
+use std::{collections, thread, time::SystemTime};
 
 use proptest::prelude::*;
 
@@ -15,29 +15,27 @@ fn key(number: usize) -> EntityKey {
 
 /// A row of one text of so many bytes.
 fn entry(text: usize) -> Entry {
-    let values = Box::new([FeatureValue::Text("x".repeat(text).into())]);
-    let row = Some(Arc::new(FeatureRow { computed_at: SystemTime::UNIX_EPOCH, values }));
+    let values = Arc::new([FeatureValue::text(&"x".repeat(text))]);
+    let row = Some(FeatureRow { computed_at: SystemTime::UNIX_EPOCH, values });
     Entry { fetched: Instant::now(), row }
 }
 
 /// The text of the key's row in bytes.
 fn text(entries: &Entries, number: usize) -> Option<usize> {
-    entries.read(key(number).as_str(), |entry| match &entry.row.as_ref().unwrap().values[0] {
+    match &entries.pin().get(key(number).as_str())?.row.as_ref().unwrap().values[0] {
         FeatureValue::Text(text) => Some(text.len()),
         _ => None,
-    })
+    }
 }
 
 /// Holds the map against moka; how many entries there are.
 fn audit(entries: &Entries) -> usize {
     assert!(entries.bytes() <= entries.capacity, "{} of {} bytes", entries.bytes(), entries.capacity);
     let mut weights = 0;
-    for shard in &entries.shards.0 {
-        for (hash, slot) in shard.read().iter() {
-            let standing = entries.policy.get(hash).unwrap();
-            assert_eq!(standing.stamp, slot.stamp);
-            weights += u64::from(standing.weight);
-        }
+    for (hash, slot) in &entries.map.pin() {
+        let standing = entries.policy.get(hash).unwrap();
+        assert_eq!(standing.stamp, slot.stamp);
+        weights += u64::from(standing.weight);
     }
     // Equal weights and a policy for each: none is in moka alone.
     assert_eq!(weights, entries.bytes());
@@ -76,11 +74,40 @@ fn a_key_whose_hash_another_has_is_not_taken_for_it() {
     let entries = Entries::new(1 << 20, HOUR);
     entries.insert(&key(1), entry(1));
     let hash = entries.hashes.hash_one(key(1).as_str());
-    entries.shards.of(hash).write().get_mut(&hash).unwrap().key = key(2);
+    entries.map.pin().update(hash, |slot| Slot {
+        key: key(2),
+        entry: slot.entry.clone(),
+        stamp: slot.stamp,
+        refreshed: AtomicU64::new(0),
+    });
     assert_eq!(text(&entries, 1), None);
     entries.insert(&key(1), entry(3));
     assert_eq!(text(&entries, 1), Some(3));
     assert_eq!(audit(&entries), 1);
+}
+
+#[test]
+fn an_entry_is_due_once_a_pause_until_another_takes_its_place() {
+    let entries = Entries::new(1 << 20, HOUR);
+    let (pause, now) = (Duration::from_secs(1), Instant::now());
+    let key = key(1);
+    let due = |at| {
+        let pinned = entries.pin();
+        let keys = [key.as_str()];
+        let slot = pinned.all(&keys).next().flatten().unwrap();
+        let due = pinned.is_due(slot, at, pause);
+        if due {
+            pinned.refreshing(slot, at);
+        }
+        due
+    };
+    entries.insert(&key, entry(1));
+    assert!(due(now), "never fetched again before");
+    assert!(!due(now + pause / 2));
+    assert!(due(now + pause));
+    assert!(!due(now + pause));
+    entries.insert(&key, entry(1));
+    assert!(due(now + pause), "it is another one");
 }
 
 #[test]
@@ -131,7 +158,7 @@ proptest! {
         capacity in 2000..40_000_u64,
     ) {
         let entries = Entries::new(capacity, HOUR);
-        let mut last = HashMap::new();
+        let mut last = collections::HashMap::new();
         for (number, bytes, read) in steps {
             if read {
                 entries.note(&[key(number).as_str()]);

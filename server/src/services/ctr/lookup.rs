@@ -12,7 +12,7 @@ use aibuyer_domain::ctr::{
     Cause, Column, Encoded,
     stored::{Keys, Stored, StoredColumn, StoredEntity, StoredField},
 };
-use aibuyer_features::{Lookup, store::StoreError, view::FeatureRow};
+use aibuyer_features::{Answer, Lookup, store::StoreError, view::FeatureValue};
 use aibuyer_proto::serving::v1::{self as pb, entity_features::Status as State};
 use tonic::Status;
 
@@ -47,10 +47,10 @@ struct Entity {
 
 /// What is known of one entity.
 enum Outcome {
-    Row { lookup: Lookup, age: Duration },
-    Absent { key: String },
+    Row { is_stale: bool, age: Duration },
+    Absent { key: Box<str> },
     NoKey,
-    Failed(StoreError),
+    Failed(Box<StoreError>),
 }
 
 /// A feature's values.
@@ -91,8 +91,10 @@ pub(super) async fn look_up(
             );
             return Err(status::invalid_field(&entity.key, reason));
         };
-        let outcomes = outcomes(views, entity, &keys, terms).await;
-        let found = Entity::new(entity, &fields, keys.of_context, outcomes, terms);
+        let mut asked: Vec<&str> = Vec::with_capacity(keys.keys.len());
+        asked.extend(keys.keys.iter().flatten().map(AsRef::<str>::as_ref));
+        let take = |answers: &[Answer<'_>]| Entity::new(entity, &fields, &keys, answers, terms);
+        let found = views.read(entity.view, &asked, terms.deadline, take).await;
         if keys.of_context
             && let Some(field) = fields
                 .iter()
@@ -110,27 +112,10 @@ pub(super) async fn look_up(
     Ok(looked_up)
 }
 
-/// What is known of each key's entity.
-async fn outcomes(views: &Views, entity: &StoredEntity, keys: &Keys<'_>, terms: Terms) -> Vec<Outcome> {
-    let asked: Vec<&str> = keys.keys.iter().flatten().map(AsRef::as_ref).collect();
-    let mut answers = views.get(entity.view, &asked, terms.deadline).await.into_iter();
-    let now = SystemTime::now();
-    let outcome = |key: &Option<_>| match key.as_ref().and_then(|key| Some((key, answers.next()?))) {
-        None => Outcome::NoKey,
-        Some((key, Ok(Lookup::Absent))) => Outcome::Absent { key: AsRef::<str>::as_ref(key).to_owned() },
-        Some((_, Ok(lookup @ (Lookup::Present(_) | Lookup::Stale(_))))) => {
-            let age = row(&lookup).map_or(Duration::ZERO, |row| row.age(now));
-            Outcome::Row { lookup, age }
-        }
-        Some((_, Err(error))) => Outcome::Failed(error),
-    };
-    keys.keys.iter().map(outcome).collect()
-}
-
-fn row(lookup: &Lookup) -> Option<&FeatureRow> {
-    match lookup {
-        Lookup::Present(row) | Lookup::Stale(row) => Some(row),
-        Lookup::Absent => None,
+fn values<'a>(answer: &Answer<'a>) -> Option<&'a [FeatureValue]> {
+    match answer {
+        Ok(Lookup::Present(row) | Lookup::Stale(row)) => Some(&row.values),
+        Ok(Lookup::Absent) | Err(_) => None,
     }
 }
 
@@ -139,12 +124,18 @@ fn names(fields: &[&StoredField]) -> String {
 }
 
 impl Outcome {
-    /// The row, if it is young enough.
-    fn usable(&self, limit: Option<Duration>) -> Option<&FeatureRow> {
-        match self {
-            Self::Row { lookup, age } if limit.is_none_or(|limit| *age <= limit) => row(lookup),
-            _ => None,
+    fn new(key: &str, answer: &Answer<'_>, now: SystemTime) -> Self {
+        match answer {
+            Ok(Lookup::Present(row)) => Self::Row { is_stale: false, age: row.age(now) },
+            Ok(Lookup::Stale(row)) => Self::Row { is_stale: true, age: row.age(now) },
+            Ok(Lookup::Absent) => Self::Absent { key: key.into() },
+            Err(error) => Self::Failed(Box::new((*error).clone())),
         }
+    }
+
+    /// Whether there is a row that is young enough.
+    fn is_usable(&self, limit: Option<Duration>) -> bool {
+        matches!(self, Self::Row { age, .. } if limit.is_none_or(|limit| *age <= limit))
     }
 
     /// Why a feature has no value, for a person to read.
@@ -167,7 +158,7 @@ impl Outcome {
             Self::NoKey | Self::Absent { .. } => State::Absent,
             Self::Failed(_) => State::Defaulted,
             Self::Row { .. } if defaulted => State::Defaulted,
-            Self::Row { lookup: Lookup::Stale(_), .. } => State::Stale,
+            Self::Row { is_stale: true, .. } => State::Stale,
             Self::Row { .. } => State::Present,
         }
     }
@@ -181,30 +172,45 @@ impl Outcome {
 }
 
 impl Entity {
+    /// Of the keys' answers in their order.
     fn new(
         entity: &StoredEntity,
         fields: &[&StoredField],
-        of_context: bool,
-        outcomes: Vec<Outcome>,
+        keys: &Keys<'_>,
+        answers: &[Answer<'_>],
         terms: Terms,
     ) -> Self {
+        let (now, mut answers) = (SystemTime::now(), answers.iter());
+        let (mut outcomes, mut rows) = (Vec::with_capacity(keys.keys.len()), Vec::with_capacity(keys.keys.len()));
+        for key in &keys.keys {
+            let answer = key.as_ref().and_then(|key| Some((key, answers.next()?)));
+            outcomes.push(answer.map_or(Outcome::NoKey, |(key, answer)| Outcome::new(key, answer, now)));
+            rows.push(answer.and_then(|(_, answer)| values(answer)));
+        }
         let limit = |field: &StoredField| [field.max_age, terms.max_age].into_iter().flatten().min();
         let columns = fields.iter().map(|field| {
             let limit = limit(field);
-            let rows = outcomes.iter().map(|outcome| outcome.usable(limit).map(|row| &*row.values));
-            Filled { input: Arc::clone(&field.input), limit, column: field.column(rows) }
+            let is_usable = |outcome: &Outcome| outcome.is_usable(limit);
+            let column = match limit.is_none() || outcomes.iter().all(is_usable) {
+                true => field.column(&rows),
+                false => {
+                    let young = |(outcome, row): (&Outcome, &Option<_>)| row.filter(|_| is_usable(outcome));
+                    field.column(&outcomes.iter().zip(&rows).map(young).collect::<Vec<_>>())
+                }
+            };
+            Filled { input: Arc::clone(&field.input), limit, column }
         });
         let columns = columns.collect();
         // The strictest bound decides whether all of a row was used.
         let strictest = fields.iter().filter_map(|field| limit(field)).min();
-        let state = |outcome: &Outcome| outcome.state(outcome.usable(strictest).is_none()).into();
+        let state = |outcome: &Outcome| outcome.state(!outcome.is_usable(strictest)).into();
         let report = pb::EntityFeatures {
             view: entity.name.to_owned(),
             entity_key: entity.key.clone(),
             statuses: outcomes.iter().map(state).collect(),
             ages_ms: outcomes.iter().map(Outcome::age_ms).collect(),
         };
-        Self { view: entity.name, of_context, outcomes, columns, report }
+        Self { view: entity.name, of_context: keys.of_context, outcomes, columns, report }
     }
 }
 
