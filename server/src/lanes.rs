@@ -6,7 +6,7 @@ use aibuyer_loader::{ManagerOptions, batch::BatchLimits, device::Device};
 
 use crate::config::Config;
 
-/// Beyond this a CPU gains little by batching: a twentieth of the time of a row, for twice the time of a run.
+/// Beyond this a CPU gains little by batching.
 const CPU_ROWS: usize = 64;
 /// Where requests wait in any case, they wait less for larger batches.
 const CPU_MOST_ROWS: usize = 128;

@@ -114,7 +114,7 @@ impl CachedView {
         let Shared { entries, counts, .. } = &*self.shared;
         let now = Instant::now();
         entries.note(keys);
-        let (mut answers, missed) = {
+        let (mut known, missed) = {
             let pinned = entries.pin();
             let (mut missed, mut due) = (Vec::new(), Vec::new());
             let mut answers: Vec<Answer<'_>> = Vec::with_capacity(keys.len());
@@ -136,13 +136,13 @@ impl CachedView {
                 return take(&answers);
             }
             // Nothing stays pinned while a query is waited for.
-            let kept: Vec<Known> =
+            let known: Vec<Known> =
                 answers.into_iter().map(|answer| answer.map(Lookup::cloned).map_err(Clone::clone)).collect();
             let joined = self.flights.join(missed.iter().map(|index| keys[*index]), now);
-            (kept, missed.into_iter().zip(joined))
+            (known, missed.into_iter().zip(joined))
         };
-        self.wait(keys, until, missed, &mut answers).await;
-        let answers: Vec<Answer<'_>> = answers.iter().map(|known| known.as_ref().map(Lookup::as_ref)).collect();
+        self.wait(keys, until, missed, &mut known).await;
+        let answers: Vec<Answer<'_>> = known.iter().map(|known| known.as_ref().map(Lookup::as_ref)).collect();
         counts.answered(&answers);
         take(&answers)
     }

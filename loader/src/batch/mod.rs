@@ -120,8 +120,9 @@ impl std::fmt::Debug for State {
 impl State {
     /// To be called when what waits has changed.
     fn note_backlog(&mut self) {
-        if self.scheduler.behind() != self.backlog.is_some() {
-            self.backlog = self.scheduler.behind().then(Backlog::begin);
+        let behind = self.scheduler.behind();
+        if behind != self.backlog.is_some() {
+            self.backlog = behind.then(Backlog::begin);
         }
     }
 }

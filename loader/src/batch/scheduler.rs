@@ -16,7 +16,8 @@ use super::{
 /// What handing work to another thread costs: the wake of a sleeping core.
 const HOP: Duration = Duration::from_micros(50);
 
-/// Lanes that have work for longer gain nothing by more of it. Longer than a thread's turn takes to come.
+/// Lanes that have work for so long gain little by more of it meanwhile. About one time slice of Linux's: what a thread may
+/// wait for its turn.
 const BACKLOG: Duration = Duration::from_micros(1500);
 
 /// Why a request was not admitted.
