@@ -23,6 +23,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     // Bytes are slices of the received message, not copies.
     let config = tonic_prost_build::configure().bytes(".");
-    config.extern_path(".google.rpc", "::tonic_types::pb").compile_fds(descriptors)?;
+    let config = config.extern_path(".google.rpc", "::tonic_types::pb");
+    let by_hand = ["Column", "StringValues", "StringListValues"];
+    let config = by_hand.iter().fold(config, |config, message| {
+        config.extern_path(format!(".aibuyer.serving.v1.{message}"), format!("crate::column::{message}"))
+    });
+    config.compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 
-use aibuyer_domain::ctr::{Column, Encoder, FeatureSpec, SpecError, Values, Vocabulary};
+use aibuyer_domain::ctr::{Column, Encoder, FeatureSpec, SpecError, StringArray, Values, Vocabulary};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
@@ -42,7 +42,7 @@ fn spec_json() -> Value {
             {"name": "price", "kind": "numeric", "source": {"kind": "request", "key": "price"}, "column": 2, "default": 3.5,
              "transforms": [{"op": "log1p"}, {"op": "standardize", "mean": 1.25, "std": 0.75}]},
             {"name": "score", "kind": "numeric", "source": {"kind": "request", "key": "score"}, "column": 0, "default": 0.0,
-             "transforms": [{"op": "clip", "min": -2.0, "max": 2.0}]},
+             "transforms": [{"op": "clip", "min": -2.0, "max": 1e39}]},
             {"name": "flag", "kind": "numeric", "source": {"kind": "request", "key": "flag"}, "column": 1, "default": 0.0}
         ],
         "golden": {"file": "g.jsonl", "logit_abs_tol": 1e-4, "variance_rel_tol": 1e-3},
@@ -215,14 +215,16 @@ proptest! {
         let (geo, site, strict, tokens) = (column!(geo), column!(site), column!(strict), column!(tokens));
         let (age, price, score, flag) = (column!(age), column!(price), column!(score), column!(flag));
         let lengths: Vec<u32> = tokens.1.iter().map(|l| l.len() as u32).collect();
-        let flat: Vec<String> = tokens.1.concat();
+        let flat: StringArray = tokens.1.concat().into_iter().collect();
+        let array = |all: &[String]| all.iter().collect::<StringArray>();
+        let (geos, stricts) = (array(&geo.1), array(&strict.1));
         let columns = [
-            Column { name: "tokens", values: Values::StringLists { values: &flat, lengths: &lengths }, missing: &tokens.0 },
+            Column { name: "tokens", values: Values::StringLists { values: flat.as_slice(), lengths: &lengths }, missing: &tokens.0 },
             Column { name: "price", values: Values::Doubles(&price.1), missing: &price.0 },
-            Column { name: "geo", values: Values::Strings(&geo.1), missing: &geo.0 },
+            Column { name: "geo", values: Values::Strings(geos.as_slice()), missing: &geo.0 },
             Column { name: "flag", values: Values::Bools(&flag.1), missing: &flag.0 },
             Column { name: "site", values: Values::Int64s(&site.1), missing: &site.0 },
-            Column { name: "strict", values: Values::Strings(&strict.1), missing: &strict.0 },
+            Column { name: "strict", values: Values::Strings(stricts.as_slice()), missing: &strict.0 },
             Column { name: "age", values: Values::Doubles(&age.1), missing: &age.0 },
             Column { name: "score", values: Values::Doubles(&score.1), missing: &score.0 },
         ];
@@ -241,18 +243,18 @@ proptest! {
         // The same rows, sent one at a time as context with one bare candidate, give the same tensors.
         for (i, row) in rows.iter().enumerate() {
             let single = |v: Vec<u32>| if v.contains(&(i as u32)) { vec![0] } else { vec![] };
-            let list = row.tokens.clone().unwrap_or_default();
+            let list = array(&row.tokens.clone().unwrap_or_default());
             let missing: Vec<Vec<u32>> = columns.iter().map(|c| single(c.missing.to_vec())).collect();
-            let length = [list.len() as u32];
+            let length = [list.as_slice().len() as u32];
             let context: Vec<Column> = columns.iter().zip(&missing).map(|(c, missing)| Column {
                 name: c.name,
                 missing,
                 values: match c.values {
-                    Values::Strings(v) => Values::Strings(&v[i..=i]),
+                    Values::Strings(v) => Values::Strings(v.range(i..i + 1)),
                     Values::Int64s(v) => Values::Int64s(&v[i..=i]),
                     Values::Doubles(v) => Values::Doubles(&v[i..=i]),
                     Values::Bools(v) => Values::Bools(&v[i..=i]),
-                    Values::StringLists { .. } => Values::StringLists { values: &list, lengths: &length },
+                    Values::StringLists { .. } => Values::StringLists { values: list.as_slice(), lengths: &length },
                 },
             }).collect();
             match (encoder.encode(&context, &[], 3), slow(&json, row)) {

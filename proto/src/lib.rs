@@ -1,8 +1,10 @@
 //! The gRPC API: `.proto` files and the code generated from them.
 //!
-//! What lives here: message types, service traits and clients, and the descriptor set that server
-//! reflection serves. What does not: validation, conversion and any other behaviour; the server's
-//! services do that.
+//! What lives here: message types, one of them written by hand for speed ([`mod@column`]), service traits and
+//! clients, and the descriptor set that server reflection serves. What does not: validation, conversion and any
+//! other behaviour; the server's services do that.
+
+pub mod column;
 
 /// The engine's own API, version 1.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
@@ -11,6 +13,7 @@ pub mod serving {
     /// `BudgetService`; what is abnormal: `AnomalyService`; what has happened: `AnalyticsService`.
     pub mod v1 {
         tonic::include_proto!("aibuyer.serving.v1");
+        pub use crate::column::{self, Column, StringListValues, StringValues};
     }
 }
 

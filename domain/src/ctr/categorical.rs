@@ -3,16 +3,17 @@
 use std::fmt::Write as _;
 
 use super::{
-    column::Values,
+    column::{Gaps, Values},
+    encoder::Scratch,
     field::{MissingPolicy, UnknownPolicy},
-    hash::{FieldHash, Normalize, ROW_MISSING, ROW_UNKNOWN, normalize},
+    hash::{FieldHash, Hashing, Normalizer, ROW_MISSING, ROW_UNKNOWN},
     vocabulary::Vocabulary,
 };
 
 #[derive(Debug)]
 pub(super) struct Categorical {
     pub(super) lookup: Lookup,
-    pub(super) normalize: Box<[Normalize]>,
+    pub(super) normalize: Normalizer,
     pub(super) row_offset: u32,
     pub(super) slots: Box<[usize]>,
     pub(super) multi: bool,
@@ -26,65 +27,105 @@ pub(super) enum Lookup {
     Hash(FieldHash),
 }
 
-/// Buffers reused from value to value.
-#[derive(Default)]
-pub(super) struct Scratch {
-    lowered: Vec<u8>,
-    message: Vec<u8>,
-    digits: String,
-}
-
 impl Categorical {
-    /// Fills the field's slots of one row; `list` is where the row's list starts.
+    /// Fills the field's slots of some rows, `width` ids each. `values` have an entry a row; in `gaps` it says nothing. `fail`
+    /// is told which row is bad, and why.
     pub(super) fn encode(
         &self,
         values: Option<Values>,
-        row: usize,
-        list: usize,
+        gaps: &Gaps,
         ids: &mut [i64],
+        width: usize,
         scratch: &mut Scratch,
-    ) -> Result<(), String> {
-        for &slot in &self.slots {
-            ids[slot] = i64::from(self.row_offset + ROW_MISSING);
-        }
-        let Scratch { lowered, message, digits } = scratch;
-        let mut some = false;
-        let mut put = |i: usize, text: &str| -> Result<(), String> {
-            let value = normalize(text.as_bytes(), &self.normalize, lowered);
-            if !value.is_empty() {
-                some = true;
-                ids[self.slots[i]] = i64::from(self.row_offset + self.row(value, text, message)?);
-            }
-            Ok(())
+        fail: impl FnMut(usize, String),
+    ) {
+        let Scratch { lowered, message, digits, .. } = scratch;
+        let mut finder = match &self.lookup {
+            Lookup::Hash(hash) => Finder::Hash(hash.begin(message)),
+            Lookup::Vocabulary(vocabulary) => Finder::Vocabulary(vocabulary, self.unknown),
         };
-        match values {
-            None => {}
-            Some(Values::Strings(v)) => put(0, &v[row])?,
-            Some(Values::Bools(v)) => put(0, if v[row] { "true" } else { "false" })?,
-            Some(Values::Int64s(v)) => {
-                digits.clear();
-                let _ = write!(digits, "{}", v[row]);
-                put(0, digits)?;
+        let normalize = match values {
+            Some(Values::Strings(all) | Values::StringLists { values: all, .. }) => self.normalize.within(all.text()),
+            _ => self.normalize,
+        };
+        let mut put = |text: &str, ids: &mut [i64], slot: usize| {
+            let value = normalize.apply(text.as_bytes(), lowered);
+            if value.is_empty() {
+                return Ok(false);
             }
+            ids[slot] = i64::from(self.row_offset + finder.row(value, text)?);
+            Ok(true)
+        };
+        let (rows, first) = (ids.chunks_exact_mut(width), self.slots[0]);
+        match values {
+            None => self.each(rows.map(|ids| (ids, ())), gaps, fail, |(), _| Ok(false)),
+            Some(Values::Strings(v)) => self.each(rows.zip(v.iter()), gaps, fail, |text, ids| put(text, ids, first)),
+            Some(Values::Bools(v)) => {
+                self.each(rows.zip(v), gaps, fail, |x, ids| put(if *x { "true" } else { "false" }, ids, first));
+            }
+            Some(Values::Int64s(v)) => self.each(rows.zip(v), gaps, fail, |n, ids| {
+                digits.clear();
+                let _ = write!(digits, "{n}");
+                put(digits, ids, first)
+            }),
             Some(Values::StringLists { values, lengths }) => {
-                let all = &values[list..list + lengths[row] as usize];
-                for (i, text) in all.iter().take(self.slots.len()).enumerate() {
-                    put(i, text)?;
-                }
+                let lists = lengths.iter().scan(0, |start, length| {
+                    let from = *start;
+                    *start += *length as usize;
+                    Some(values.range(from..*start))
+                });
+                self.each(rows.zip(lists), gaps, fail, |list, ids| {
+                    let mut some = false;
+                    for (text, slot) in list.iter().zip(&self.slots) {
+                        some |= put(text, ids, *slot)?;
+                    }
+                    Ok(some)
+                });
             }
             // `Field::takes` refused it.
-            Some(Values::Doubles(_)) => return Err("numbers with a fraction are not categories".to_owned()),
+            Some(Values::Doubles(v)) => {
+                self.each(rows.zip(v), gaps, fail, |x, _| {
+                    Err(format!("{x} is a number with a fraction, not a category"))
+                });
+            }
         }
-        if !some && self.missing == MissingPolicy::Reject {
-            return Err("has no value, and the model requires one".to_owned());
-        }
-        Ok(())
     }
 
-    fn row(&self, value: &[u8], text: &str, message: &mut Vec<u8>) -> Result<u32, String> {
-        match &self.lookup {
-            Lookup::Hash(hash) => Ok(hash.row(value, message)),
-            Lookup::Vocabulary(vocabulary) => match (vocabulary.row(value), self.unknown) {
+    /// Row after row: `fill` says whether the row has a value.
+    fn each<'a, T>(
+        &self,
+        rows: impl Iterator<Item = (&'a mut [i64], T)>,
+        gaps: &Gaps,
+        mut fail: impl FnMut(usize, String),
+        mut fill: impl FnMut(T, &mut [i64]) -> Result<bool, String>,
+    ) {
+        let missing = i64::from(self.row_offset + ROW_MISSING);
+        for (row, (ids, value)) in rows.enumerate() {
+            for &slot in &self.slots {
+                ids[slot] = missing;
+            }
+            match if gaps.contains(row) { Ok(false) } else { fill(value, ids) } {
+                Ok(false) if self.missing == MissingPolicy::Reject => {
+                    fail(row, "has no value, and the model requires one".to_owned());
+                }
+                Ok(_) => {}
+                Err(reason) => fail(row, reason),
+            }
+        }
+    }
+}
+
+/// Where a field's values have their rows from.
+enum Finder<'a> {
+    Vocabulary(&'a Vocabulary, UnknownPolicy),
+    Hash(Hashing<'a>),
+}
+
+impl Finder<'_> {
+    fn row(&mut self, value: &[u8], text: &str) -> Result<u32, String> {
+        match self {
+            Self::Hash(hashing) => Ok(hashing.row(value)),
+            Self::Vocabulary(vocabulary, unknown) => match (vocabulary.row(value), unknown) {
                 (Some(row), _) => Ok(row),
                 (None, UnknownPolicy::Row1) => Ok(ROW_UNKNOWN),
                 (None, UnknownPolicy::Row0) => Ok(ROW_MISSING),

@@ -1,5 +1,7 @@
 //! A named column of raw feature values, as a request carries it.
 
+use super::strings::{StringArray, StringSlice};
+
 /// One feature's values, one entry a row.
 #[derive(Debug, Clone, Copy)]
 pub struct Column<'a> {
@@ -15,7 +17,7 @@ pub struct Column<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Values<'a> {
     /// Text; empty is missing.
-    Strings(&'a [String]),
+    Strings(StringSlice<'a>),
     /// Whole numbers.
     Int64s(&'a [i64]),
     /// Numbers; must be finite.
@@ -25,7 +27,7 @@ pub enum Values<'a> {
     /// Lists of text: row `i` owns the next `lengths[i]` values.
     StringLists {
         /// All lists, one after the other.
-        values: &'a [String],
+        values: StringSlice<'a>,
         /// Each row's length.
         lengths: &'a [u32],
     },
@@ -56,11 +58,27 @@ impl Values<'_> {
     }
 }
 
+/// Which rows of a column are missing.
+pub(super) struct Gaps(Vec<bool>);
+
+impl Gaps {
+    /// Of `rows` rows, `missing`.
+    pub(super) fn new(missing: &[u32], rows: usize) -> Self {
+        let mut gaps = vec![false; if missing.is_empty() { 0 } else { rows }];
+        missing.iter().for_each(|row| gaps[*row as usize] = true);
+        Self(gaps)
+    }
+
+    pub(super) fn contains(&self, row: usize) -> bool {
+        self.0.get(row).copied().unwrap_or(false)
+    }
+}
+
 /// A one-row column that owns its value: what a JSON example turns into.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OwnedColumn {
     /// One text.
-    String([String; 1]),
+    String(StringArray),
     /// One whole number.
     Int64([i64; 1]),
     /// One number.
@@ -68,7 +86,7 @@ pub enum OwnedColumn {
     /// One truth value.
     Bool([bool; 1]),
     /// One list of text.
-    StringList(Vec<String>, [u32; 1]),
+    StringList(StringArray, [u32; 1]),
 }
 
 impl OwnedColumn {
@@ -82,16 +100,16 @@ impl OwnedColumn {
         Ok(Some(match value {
             Value::Null => return Ok(None),
             Value::Bool(b) => Self::Bool([*b]),
-            Value::String(s) => Self::String([s.clone()]),
+            Value::String(s) => Self::String([s].into_iter().collect()),
             Value::Number(n) => match (n.as_i64(), n.as_f64()) {
                 (Some(i), _) => Self::Int64([i]),
                 (None, Some(x)) if x.is_finite() => Self::Double([x]),
                 _ => return Err(format!("the number {n} does not fit in 64 bits")),
             },
             Value::Array(items) => {
-                let list: Option<Vec<String>> = items.iter().map(|v| v.as_str().map(str::to_owned)).collect();
+                let list: Option<StringArray> = items.iter().map(Value::as_str).collect();
                 let list = list.ok_or("a list must hold only strings")?;
-                let length = u32::try_from(list.len()).map_err(|_| "the list is too long")?;
+                let length = u32::try_from(items.len()).map_err(|_| "the list is too long")?;
                 Self::StringList(list, [length])
             }
             Value::Object(_) => return Err("an object is not a feature value".to_owned()),
@@ -102,11 +120,11 @@ impl OwnedColumn {
     #[must_use]
     pub fn column<'a>(&'a self, name: &'a str) -> Column<'a> {
         let values = match self {
-            Self::String(v) => Values::Strings(v),
+            Self::String(v) => Values::Strings(v.as_slice()),
             Self::Int64(v) => Values::Int64s(v),
             Self::Double(v) => Values::Doubles(v),
             Self::Bool(v) => Values::Bools(v),
-            Self::StringList(values, lengths) => Values::StringLists { values, lengths },
+            Self::StringList(values, lengths) => Values::StringLists { values: values.as_slice(), lengths },
         };
         Column { name, values, missing: &[] }
     }

@@ -7,13 +7,15 @@
 
 use std::{collections::HashMap, mem};
 
+use foldhash::fast::FixedState;
+
 use super::{
-    categorical::{Categorical, Lookup, Scratch},
-    column::{Column, Values},
+    categorical::{Categorical, Lookup},
+    column::{Column, Gaps, Values},
     field::{Encoding, FieldSpec},
-    hash::FieldHash,
+    hash::{FieldHash, Normalizer},
     number::Number,
-    sheet::{Encoded, Sheet},
+    sheet::{Encoded, Rows, Sheet},
     spec::{FeatureSpec, SpecError},
     transform::Transform,
     vocabulary::Vocabulary,
@@ -46,11 +48,21 @@ fn summary(violations: &[Violation]) -> String {
 #[derive(Debug)]
 pub struct Encoder {
     fields: Vec<Field>,
-    by_input: HashMap<Box<str>, usize>,
+    // A fixed seed: all keys are the model's own, and requests add none.
+    by_input: HashMap<Box<str>, usize, FixedState>,
     /// Inputs that name entities and are no features themselves.
     keys: Vec<Box<str>>,
     slots: usize,
     columns: usize,
+}
+
+/// Buffers reused from field to field.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) lowered: Vec<u8>,
+    pub(super) message: Vec<u8>,
+    pub(super) digits: String,
+    pub(super) numbers: Vec<f64>,
 }
 
 #[derive(Debug)]
@@ -115,7 +127,7 @@ impl Encoder {
                         Encoding::Vocabulary { file } => Lookup::Vocabulary(vocabulary(file, *rows)?),
                         Encoding::Hash { buckets, .. } => Lookup::Hash(FieldHash::new(name, *buckets)),
                     },
-                    normalize: normalize.as_slice().into(),
+                    normalize: Normalizer::new(normalize),
                     row_offset: *row_offset,
                     slots: slots.as_slice().into(),
                     multi: multi.is_some(),
@@ -137,7 +149,7 @@ impl Encoder {
             };
             fields.push(Field { input: field.input().into(), accepts: field.accepts(), kind });
         }
-        let by_input: HashMap<_, _> = fields.iter().enumerate().map(|(i, f)| (f.input.clone(), i)).collect();
+        let by_input: HashMap<_, _, _> = fields.iter().enumerate().map(|(i, f)| (f.input.clone(), i)).collect();
         let keys = spec.entity_keys().into_iter().filter(|key| !by_input.contains_key(*key)).map(Into::into).collect();
         Ok(Self { fields, by_input, keys, slots: spec.slots(), columns: spec.columns() })
     }
@@ -243,33 +255,33 @@ impl Field {
             Scope::Context => sheet.rows.len.min(1),
             Scope::Candidates => sheet.rows.len,
         };
-        let mut gaps = vec![false; if column.is_some_and(|c| !c.missing.is_empty()) { rows } else { 0 }];
-        for &row in column.map_or(&[][..], |c| c.missing) {
-            gaps[row as usize] = true;
+        let gaps = Gaps::new(column.map_or(&[], |c| c.missing), rows);
+        let values = column.map(|c| c.values);
+        let mut failures = Vec::new();
+        let mut fail = |row, reason| failures.push((row, reason));
+        let Rows { ids, dense, .. } = &mut sheet.rows;
+        match &self.kind {
+            Kind::Categorical(c) => {
+                c.encode(values, &gaps, &mut ids[..rows * sheet.slots], sheet.slots, scratch, fail);
+            }
+            Kind::Dense { column, number } => {
+                let cells = dense.chunks_exact_mut(sheet.columns).map(|row| &mut row[*column]).take(rows);
+                if !number.fill(values, &gaps, cells, &mut scratch.numbers) {
+                    number.each(values, &gaps, rows, |row, raw| match number.dense(raw) {
+                        Ok(x) => dense[row * sheet.columns + column] = x,
+                        Err(reason) => fail(row, reason),
+                    });
+                }
+            }
+            Kind::Bucket { slot, row_offset, boundaries, number } => {
+                number.each(values, &gaps, rows, |row, raw| match number.bucket(raw, boundaries) {
+                    Ok(x) => ids[row * sheet.slots + slot] = i64::from(row_offset + x),
+                    Err(reason) => fail(row, reason),
+                });
+            }
         }
-        let mut list_start = 0;
-        for row in 0..rows {
-            let values = column.map(|c| c.values);
-            let here = list_start;
-            if let Some(Values::StringLists { lengths, .. }) = values {
-                list_start += lengths[row] as usize;
-            }
-            let values = values.filter(|_| !gaps.get(row).copied().unwrap_or(false));
-            let outcome = match &self.kind {
-                Kind::Categorical(c) => {
-                    let ids = &mut sheet.rows.ids[row * sheet.slots..(row + 1) * sheet.slots];
-                    c.encode(values, row, here, ids, scratch)
-                }
-                Kind::Dense { column, number } => {
-                    number.dense(values, row).map(|x| sheet.rows.dense[row * sheet.columns + column] = x)
-                }
-                Kind::Bucket { slot, row_offset, boundaries, number } => number
-                    .bucket(values, row, boundaries)
-                    .map(|x| sheet.rows.ids[row * sheet.slots + slot] = i64::from(row_offset + x)),
-            };
-            if let Err(reason) = outcome {
-                sheet.fail(scope, row, &self.input, reason);
-            }
+        for (row, reason) in failures {
+            sheet.fail(scope, row, &self.input, reason);
         }
         if matches!(scope, Scope::Context) {
             match &self.kind {

@@ -30,23 +30,33 @@ pub enum Normalize {
     AsciiLower,
 }
 
-/// `value` after `steps`, in order. Borrows where no byte changes, else writes into `scratch`.
-pub(super) fn normalize<'a>(value: &'a [u8], steps: &[Normalize], scratch: &'a mut Vec<u8>) -> &'a [u8] {
-    let mut value = value;
-    let mut lower = false;
-    for step in steps {
-        match step {
-            // Lowering changes no white space, so the order of the two never matters.
-            Normalize::TrimAscii => value = value.trim_ascii(),
-            Normalize::AsciiLower => lower = true,
-        }
+/// All normalisations of a field. Lowering changes no white space, so the order of the two never matters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Normalizer {
+    trim: bool,
+    lower: bool,
+}
+
+impl Normalizer {
+    pub(super) fn new(steps: &[Normalize]) -> Self {
+        Self { trim: steps.contains(&Normalize::TrimAscii), lower: steps.contains(&Normalize::AsciiLower) }
     }
-    if lower && value.iter().any(u8::is_ascii_uppercase) {
-        scratch.clear();
-        scratch.extend(value.iter().map(u8::to_ascii_lowercase));
-        scratch
-    } else {
-        value
+
+    /// What of it can change any part of `text`.
+    pub(super) fn within(self, text: &str) -> Self {
+        Self { lower: self.lower && text.bytes().fold(false, |any, byte| any | byte.is_ascii_uppercase()), ..self }
+    }
+
+    /// `value` normalised. Borrows where no byte changes, else writes into `scratch`.
+    pub(super) fn apply<'a>(self, value: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        let value = if self.trim { value.trim_ascii() } else { value };
+        if self.lower && value.iter().any(u8::is_ascii_uppercase) {
+            scratch.clear();
+            scratch.extend(value.iter().map(u8::to_ascii_lowercase));
+            scratch
+        } else {
+            value
+        }
     }
 }
 
@@ -66,19 +76,34 @@ impl FieldHash {
         Self { prefix, buckets }
     }
 
-    /// The 64-bit hash of a normalised value. `scratch` is overwritten.
+    /// Starts hashing values of the field, in the buffer `message`.
+    pub fn begin<'a>(&'a self, message: &'a mut Vec<u8>) -> Hashing<'a> {
+        message.clear();
+        message.extend_from_slice(&self.prefix);
+        Hashing { field: self, message }
+    }
+}
+
+/// Hashes value after value of a field: its name is written once.
+#[derive(Debug)]
+pub struct Hashing<'a> {
+    field: &'a FieldHash,
+    message: &'a mut Vec<u8>,
+}
+
+impl Hashing<'_> {
+    /// The 64-bit hash of a normalised value.
     #[must_use]
-    pub fn hash(&self, value: &[u8], scratch: &mut Vec<u8>) -> u64 {
-        scratch.clear();
-        scratch.extend_from_slice(&self.prefix);
-        scratch.extend_from_slice(value);
-        xxh3_64(scratch)
+    pub fn hash(&mut self, value: &[u8]) -> u64 {
+        self.message.truncate(self.field.prefix.len());
+        self.message.extend_from_slice(value);
+        xxh3_64(self.message)
     }
 
     /// The row of a normalised, non-empty value, counted from the field's first row.
     #[must_use]
-    pub fn row(&self, value: &[u8], scratch: &mut Vec<u8>) -> u32 {
-        let bucket = self.hash(value, scratch) % u64::from(self.buckets.get());
+    pub fn row(&mut self, value: &[u8]) -> u32 {
+        let bucket = self.hash(value) % u64::from(self.field.buckets.get());
         ROW_FIRST + u32::try_from(bucket).unwrap_or(u32::MAX)
     }
 }
@@ -119,14 +144,15 @@ mod tests {
                 steps.push(Normalize::AsciiLower);
             }
             let (mut lowered, mut message) = (Vec::new(), Vec::new());
-            let value = normalize(v.value.as_bytes(), &steps, &mut lowered);
+            let value = Normalizer::new(&steps).apply(v.value.as_bytes(), &mut lowered);
             let hex: String = value.iter().map(|b| format!("{b:02x}")).collect();
             assert_eq!(hex, v.normalized_utf8_hex, "{:?}", v.value);
             assert_eq!(value.is_empty(), v.missing, "{:?}", v.value);
             if let (Some(hash), Some(buckets)) = (v.xxh3_64, v.buckets) {
                 let field = FieldHash::new(&v.field, buckets);
-                assert_eq!(field.hash(value, &mut message).to_string(), hash, "{:?}", v.value);
-                assert_eq!(field.row(value, &mut message), v.row, "{:?}", v.value);
+                let mut hashing = field.begin(&mut message);
+                assert_eq!(hashing.hash(value).to_string(), hash, "{:?}", v.value);
+                assert_eq!(hashing.row(value), v.row, "{:?}", v.value);
             } else {
                 assert_eq!(v.row, ROW_MISSING);
             }

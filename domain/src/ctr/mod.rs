@@ -21,6 +21,7 @@ mod profile;
 mod sheet;
 pub mod spec;
 pub mod stored;
+mod strings;
 mod transform;
 mod vocabulary;
 
@@ -33,4 +34,5 @@ pub use interval::{Estimate, Level, LevelError, estimate};
 pub use profile::{FieldProfile, Profile, text_digest};
 pub use sheet::{Cause, Encoded, Rejected, Rows};
 pub use spec::{FeatureSpec, SpecError};
+pub use strings::{StringArray, StringSlice};
 pub use vocabulary::{Vocabulary, VocabularyError};

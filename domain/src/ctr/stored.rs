@@ -10,6 +10,7 @@ use super::{
     column::{Column, Values},
     field::{FieldSpec, Smoothed, Source},
     spec::{FeatureSpec, SpecError},
+    strings::StringArray,
 };
 use crate::feature_view::{FeatureKind, FeatureValue, FeatureView};
 
@@ -159,9 +160,7 @@ impl StoredEntity {
         let (of_context, column) =
             find(context).map(|column| (true, column)).or_else(|| Some((false, find(columns)?)))?;
         let mut keys: Vec<Option<Cow<'a, str>>> = match column.values {
-            Values::Strings(values) => {
-                values.iter().map(|v| (!v.is_empty()).then_some(Cow::Borrowed(v.as_str()))).collect()
-            }
+            Values::Strings(values) => values.iter().map(|v| (!v.is_empty()).then_some(Cow::Borrowed(v))).collect(),
             Values::Int64s(values) => values.iter().map(|v| Some(Cow::Owned(v.to_string()))).collect(),
             _ => return None,
         };
@@ -187,7 +186,7 @@ pub struct StoredColumn {
 enum OwnedValues {
     Doubles(Vec<f64>),
     Int64s(Vec<i64>),
-    Strings(Vec<String>),
+    Strings(StringArray),
 }
 
 impl StoredColumn {
@@ -197,7 +196,7 @@ impl StoredColumn {
         let values = match &self.values {
             OwnedValues::Doubles(v) => Values::Doubles(v),
             OwnedValues::Int64s(v) => Values::Int64s(v),
-            OwnedValues::Strings(v) => Values::Strings(v),
+            OwnedValues::Strings(v) => Values::Strings(v.as_slice()),
         };
         Column { name, values, missing: &self.missing }
     }
@@ -221,7 +220,7 @@ impl StoredField {
                 _ => None,
             })),
             Take::Text(at) => OwnedValues::Strings(collect(rows, &mut missing, |row| match row.get(*at) {
-                Some(FeatureValue::Text(text)) => Some(text.to_string()),
+                Some(FeatureValue::Text(text)) => Some(&***text),
                 _ => None,
             })),
         };
@@ -229,20 +228,19 @@ impl StoredField {
     }
 }
 
-fn collect<'a, T: Default>(
+fn collect<'a, T: Default, C: FromIterator<T>>(
     rows: &[Option<&'a [FeatureValue]>],
     missing: &mut Vec<u32>,
     value: impl Fn(&'a [FeatureValue]) -> Option<T>,
-) -> Vec<T> {
-    let mut values = Vec::with_capacity(rows.len());
-    for (index, row) in (0u32..).zip(rows.iter().copied()) {
+) -> C {
+    let values = (0u32..).zip(rows.iter().copied()).map(|(index, row)| {
         let value = row.and_then(&value);
         if value.is_none() {
             missing.push(index);
         }
-        values.push(value.unwrap_or_default());
-    }
-    values
+        value.unwrap_or_default()
+    });
+    values.collect()
 }
 
 #[allow(clippy::cast_precision_loss)] // counts beyond 2^53 lose nothing that float32 would keep
@@ -384,8 +382,8 @@ mod tests {
         let stored = resolve(&[number(0, "x", &of_campaign(&json!({"feature": "clicks_1d"})))]).unwrap();
         let entity = &stored.entities[0];
         let column = |values| Column { name: "campaign_id", values, missing: &[] };
-        let texts = ["a".to_owned(), String::new()];
-        let keys = entity.keys(&[], &[column(Values::Strings(&texts))], 2).unwrap();
+        let texts: StringArray = ["a", ""].into_iter().collect();
+        let keys = entity.keys(&[], &[column(Values::Strings(texts.as_slice()))], 2).unwrap();
         assert!(!keys.of_context);
         assert_eq!(keys.keys, [Some("a".into()), None], "no text is no key");
         let keys = entity.keys(&[column(Values::Int64s(&[-7]))], &[], 2).unwrap();
@@ -394,7 +392,7 @@ mod tests {
         let gap = Column { missing: &[0], ..column(Values::Int64s(&[1, 2])) };
         assert_eq!(entity.keys(&[], &[gap], 2).unwrap().keys, [None, Some("2".into())]);
         // What the encoder refuses is not looked up.
-        assert_eq!(entity.keys(&[], &[column(Values::Strings(&texts))], 3), None);
+        assert_eq!(entity.keys(&[], &[column(Values::Strings(texts.as_slice()))], 3), None);
         assert_eq!(entity.keys(&[], &[column(Values::Doubles(&[1.0, 2.0]))], 2), None);
         assert_eq!(entity.keys(&[], &[Column { missing: &[9], ..column(Values::Int64s(&[1, 2])) }], 2), None);
         assert_eq!(entity.keys(&[], &[], 2), None);

@@ -66,6 +66,24 @@ impl Transform {
         }
     }
 
+    /// Applies it to finite numbers; false if it cannot take one of them. Without an early end, so that the processor has
+    /// several in hand.
+    #[inline]
+    fn step(&self, numbers: &mut [f64]) -> bool {
+        match self {
+            Self::Clip { min, max } => numbers.iter_mut().for_each(|x| *x = x.clamp(*min, *max)),
+            Self::Log1p {} => {
+                if numbers.iter().fold(false, |negative, x| negative | (*x < 0.0)) {
+                    return false;
+                }
+                numbers.iter_mut().for_each(|x| *x = libm::log1p(*x));
+            }
+            Self::Standardize { mean, std } => numbers.iter_mut().for_each(|x| *x = (*x - mean) / std),
+            Self::Bucketize { .. } => {}
+        }
+        true
+    }
+
     pub(super) fn boundaries(&self) -> Option<&[f64]> {
         match self {
             Self::Bucketize { boundaries } => Some(boundaries),
@@ -79,17 +97,18 @@ pub(super) fn apply(transforms: &[Transform], raw: f64) -> Result<f64, ValueErro
     if !raw.is_finite() {
         return Err(ValueError::NotFinite(raw));
     }
-    let mut x = raw;
+    let mut x = [raw];
     for transform in transforms {
-        x = match transform {
-            Transform::Clip { min, max } => x.clamp(*min, *max),
-            Transform::Log1p {} if x < 0.0 => return Err(ValueError::Negative(raw)),
-            Transform::Log1p {} => libm::log1p(x),
-            Transform::Standardize { mean, std } => (x - mean) / std,
-            Transform::Bucketize { .. } => x,
-        };
+        if !transform.step(&mut x) {
+            return Err(ValueError::Negative(raw));
+        }
     }
-    Ok(x)
+    Ok(x[0])
+}
+
+/// The same for many numbers, a transform at a time for all; false, and anything in their place, if one is refused.
+pub(super) fn apply_all(transforms: &[Transform], numbers: &mut [f64]) -> bool {
+    numbers.iter().fold(true, |finite, x| finite & x.is_finite()) && transforms.iter().all(|t| t.step(numbers))
 }
 
 /// The one cast to the model's precision.

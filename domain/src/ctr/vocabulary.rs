@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
+
 use super::hash::ROW_FIRST;
 
 /// Known values of one field: line `i` (from 0) of its file is row `2 + i` of the field.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
-    rows: HashMap<Box<[u8]>, u32>,
+    // A fixed seed: all keys are the model's own, and requests add none.
+    rows: HashMap<Box<[u8]>, u32, FixedState>,
 }
 
 /// A vocabulary file that cannot be used.
@@ -45,7 +48,7 @@ impl Vocabulary {
     /// # Errors
     /// [`VocabularyError`] names the line.
     pub fn parse(text: &str, rows: u32) -> Result<Self, VocabularyError> {
-        let mut known = HashMap::new();
+        let mut known = HashMap::default();
         for (i, line) in text.lines().enumerate() {
             let value: String =
                 serde_json::from_str(line).map_err(|source| VocabularyError::NotAString { line: i + 1, source })?;

@@ -19,6 +19,8 @@ use aibuyer_loader::{
     stages::{Checked, CtrFiles, Fetched, Kind},
     tensor::{Elements, Tensor},
 };
+use aibuyer_proto::serving::v1 as pb;
+use prost::Message as _;
 
 pub(crate) const CANDIDATES: usize = 32;
 
@@ -28,6 +30,7 @@ pub(crate) type Operation = (&'static str, Box<dyn FnMut()>);
 /// All of them, ready to run.
 pub(crate) fn all() -> Vec<Operation> {
     vec![
+        ("decode", Box::new(decode())),
         ("encode", Box::new(encode())),
         ("assemble", Box::new(assemble())),
         ("queue", Box::new(queue())),
@@ -48,29 +51,49 @@ fn model() -> Box<CtrFiles> {
     }
 }
 
-/// Named columns to rows: lists of words, numbers, and what all candidates share.
+/// A message of named columns: lists of words, numbers, and what all candidates share.
+fn named() -> pb::PredictCtrRequest {
+    let words = ["a", "dog", "learns", "to", "fly", "and", "nobody", "in", "town", "is", "surprised"];
+    let values = words.iter().cycle().take(CANDIDATES * words.len()).collect();
+    let lengths = vec![11; CANDIDATES];
+    let column = |name: &str, values| pb::Column { name: name.to_owned(), values: Some(values), missing: vec![] };
+    let week = pb::StringValues { values: ["201303"].iter().collect() };
+    let chars = pb::Int64Values { values: (40..).take(CANDIDATES).collect() };
+    pb::PredictCtrRequest {
+        context: vec![column("week", pb::column::Values::Strings(week))],
+        candidates: vec![
+            column("headline", pb::column::Values::StringLists(pb::StringListValues { values, lengths })),
+            column("headline_chars", pb::column::Values::Int64s(chars)),
+        ],
+        ..Default::default()
+    }
+}
+
+/// Bytes to a message of named columns, dropped again.
+fn decode() -> impl FnMut() {
+    let wire = named().encode_to_vec();
+    move || assert_eq!(pb::PredictCtrRequest::decode(&*wire).unwrap().candidates.len(), 2)
+}
+
+/// Named columns to rows.
 fn encode() -> impl FnMut() {
-    let encoder = model().encoder;
-    let words: Vec<String> = ["a", "dog", "learns", "to", "fly", "and", "nobody", "in", "town", "is", "surprised"]
-        .map(str::to_owned)
-        .into_iter()
-        .cycle()
-        .take(CANDIDATES * 11)
-        .collect();
-    let lengths = vec![11u32; CANDIDATES];
-    let chars: Vec<i64> = (40..).take(CANDIDATES).collect();
-    let week = vec!["201303".to_owned()];
+    use pb::column::Values as V;
+    let (encoder, request) = (model().encoder, named());
     move || {
-        let context = [Column { name: "week", values: Values::Strings(&week), missing: &[] }];
-        let columns = [
-            Column {
-                name: "headline",
-                values: Values::StringLists { values: &words, lengths: &lengths },
-                missing: &[],
-            },
-            Column { name: "headline_chars", values: Values::Int64s(&chars), missing: &[] },
-        ];
-        let encoded = encoder.encode(&context, &columns, CANDIDATES).unwrap();
+        let columns = request.context.iter().chain(&request.candidates);
+        let columns: Vec<Column> = columns
+            .map(|column| {
+                let values = match column.values.as_ref().unwrap() {
+                    V::Strings(v) => Values::Strings(v.values.as_slice()),
+                    V::Int64s(v) => Values::Int64s(&v.values),
+                    V::StringLists(v) => Values::StringLists { values: v.values.as_slice(), lengths: &v.lengths },
+                    V::Doubles(_) | V::Bools(_) => panic!("the request has none"),
+                };
+                Column { name: &column.name, values, missing: &[] }
+            })
+            .collect();
+        let (context, candidates) = columns.split_at(request.context.len());
+        let encoded = encoder.encode(context, candidates, CANDIDATES).unwrap();
         assert_eq!(encoded.rows.len, CANDIDATES);
     }
 }

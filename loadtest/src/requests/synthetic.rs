@@ -222,10 +222,11 @@ mod tests {
             );
             let Some(Column::Strings(creatives)) = &request.candidates[0].values else { panic!("{request:?}") };
             let Some(Column::Strings(users)) = &request.context[0].values else { panic!("{request:?}") };
-            assert!(creatives.values.len() == 50 && users.values.len() == 1, "{request:?}");
-            assert!(users.values[0].starts_with("user_00"), "{users:?}");
-            first += creatives.values.iter().filter(|v| *v == "creative_0000").count();
-            keys.extend(creatives.values.clone());
+            let (creatives, users) = (creatives.values.as_slice(), users.values.as_slice());
+            assert!(creatives.len() == 50 && users.len() == 1, "{request:?}");
+            assert!(users.at(0).starts_with("user_00"), "{users:?}");
+            first += creatives.iter().filter(|v| *v == "creative_0000").count();
+            keys.extend(creatives.iter().map(str::to_owned));
         }
         // By Zipf's law the first of a hundred gets 19 % of 3,200.
         assert!((520..720).contains(&first), "{first}");
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(columns(&request.context), ["age"], "it goes where its key goes");
         assert_eq!(columns(&request.candidates), ["creative_id", "words", "clicks"]);
         let Some(Column::Strings(creatives)) = &request.candidates[0].values else { panic!("{request:?}") };
-        assert!(creatives.values[0].starts_with("creative_00"), "{creatives:?}");
+        assert!(creatives.values.as_slice().at(0).starts_with("creative_00"), "{creatives:?}");
 
         let pool = stored("user_id", false, Form::Encoded).unwrap();
         let request = pb::PredictCtrEncodedRequest::decode(&pool.body(0)[5..]).unwrap();
@@ -270,7 +271,7 @@ mod tests {
         let context: Vec<&str> = request.context.iter().map(|c| c.name.as_str()).collect();
         assert_eq!((context, request.candidates.len()), (vec!["test_id", "week"], 8));
         let Some(Column::Strings(week)) = &request.context[1].values else { panic!("{request:?}") };
-        assert!(week.values[0].starts_with("201"), "{week:?}");
+        assert!(week.values.as_slice().at(0).starts_with("201"), "{week:?}");
     }
 
     #[test]

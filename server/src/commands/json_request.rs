@@ -8,6 +8,7 @@
 //! }
 //! ```
 
+use aibuyer_domain::ctr::StringArray;
 use aibuyer_proto::serving::v1 as pb;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -73,18 +74,16 @@ fn column(name: &str, rows: &[Map<String, Value>]) -> Result<pb::Column, String>
         let values = cells.iter().map(|c| c.and_then(Value::as_f64).unwrap_or_default()).collect();
         Values::Doubles(pb::DoubleValues { values })
     } else if present().all(|v| v.is_string()) {
-        let text = |c: &Option<&Value>| c.and_then(Value::as_str).unwrap_or_default().to_owned();
-        Values::Strings(pb::StringValues { values: cells.iter().map(text).collect() })
+        let texts = cells.iter().map(|c| c.and_then(Value::as_str).unwrap_or_default());
+        Values::Strings(pb::StringValues { values: texts.collect() })
     } else if present().all(|v| v.is_array()) {
-        let (mut values, mut lengths) = (Vec::new(), Vec::new());
+        let (mut values, mut lengths) = (StringArray::default(), Vec::new());
         for cell in &cells {
             let items = cell.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             lengths.push(u32::try_from(items.len()).map_err(|_| "a list is too long")?);
             for item in items {
                 values.push(
-                    item.as_str()
-                        .ok_or("lists may hold only strings; for one number write it without brackets")?
-                        .to_owned(),
+                    item.as_str().ok_or("lists may hold only strings; for one number write it without brackets")?,
                 );
             }
         }
@@ -120,7 +119,7 @@ mod tests {
         assert!(matches!(column("n").values.as_ref().unwrap(), Values::Int64s(v) if v.values == [1, 0, 0]));
         assert!(matches!(column("x").values.as_ref().unwrap(), Values::Doubles(v) if v.values == [1.0, 2.5, 0.0]));
         assert!(matches!(column("t").values.as_ref().unwrap(),
-            Values::StringLists(v) if v.values == ["a", "b"] && v.lengths == [2, 0, 0]));
+            Values::StringLists(v) if v.values.as_slice().iter().eq(["a", "b"]) && v.lengths == [2, 0, 0]));
         assert_eq!(column("t").missing, [2]);
         assert_eq!(column("ok").missing, [0, 1]);
     }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use aibuyer_domain::{
-    ctr::{Column, Estimate, FeatureSpec, FieldSpec, Level, LogPolicy, Values, estimate, text_digest},
+    ctr::{Column, Estimate, FeatureSpec, FieldSpec, Level, LogPolicy, StringSlice, Values, estimate, text_digest},
     model::ServableId,
 };
 use aibuyer_features::sink::{PredictionRow, Stages};
@@ -195,7 +195,7 @@ struct Input<'a> {
 enum Value<'a> {
     Number(f64),
     Text(Cow<'a, str>),
-    List(&'a [String]),
+    List(StringSlice<'a>),
 }
 
 impl<'a> Input<'a> {
@@ -225,8 +225,8 @@ impl<'a> Input<'a> {
             return None;
         }
         Some(match self.values {
-            Values::Strings(v) if v[row].is_empty() => return None,
-            Values::Strings(v) => Value::Text(Cow::Borrowed(&v[row])),
+            Values::Strings(v) if v.at(row).is_empty() => return None,
+            Values::Strings(v) => Value::Text(Cow::Borrowed(v.at(row))),
             Values::Int64s(v) if self.numeric => Value::Number(v[row] as f64),
             Values::Int64s(v) => Value::Text(Cow::Owned(v[row].to_string())),
             Values::Doubles(v) => Value::Number(v[row]),
@@ -235,7 +235,7 @@ impl<'a> Input<'a> {
             Values::StringLists { lengths, .. } if lengths[row] == 0 => return None,
             Values::StringLists { values, lengths } => {
                 let start = self.starts[row];
-                Value::List(&values[start..start + lengths[row] as usize])
+                Value::List(values.range(start..start + lengths[row] as usize))
             }
         })
     }
@@ -255,16 +255,14 @@ impl<'a> Value<'a> {
         match self {
             Self::Number(number) => Cow::Owned(number.to_string()),
             Self::Text(text) => text.clone(),
-            Self::List(values) => Cow::Owned(serde_json::json!(values).to_string()),
+            Self::List(values) => Cow::Owned(serde_json::json!(values.iter().collect::<Vec<_>>()).to_string()),
         }
     }
 
     /// Of a list, that of each value.
     fn hashed(&self) -> Cow<'a, str> {
         Cow::Owned(match self {
-            Self::List(values) => {
-                serde_json::json!(values.iter().map(|v| text_digest(v)).collect::<Vec<_>>()).to_string()
-            }
+            Self::List(values) => serde_json::json!(values.iter().map(text_digest).collect::<Vec<_>>()).to_string(),
             value => text_digest(&value.text()),
         })
     }

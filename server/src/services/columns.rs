@@ -29,12 +29,12 @@ pub(crate) fn borrow<'a>(group: &str, columns: &'a [pb::Column]) -> Result<Vec<C
 pub(crate) fn owned(column: Column<'_>) -> pb::Column {
     use pb::column::Values as V;
     let values = match column.values {
-        Values::Strings(v) => V::Strings(pb::StringValues { values: v.to_vec() }),
+        Values::Strings(v) => V::Strings(pb::StringValues { values: v.to_array() }),
         Values::Int64s(v) => V::Int64s(pb::Int64Values { values: v.to_vec() }),
         Values::Doubles(v) => V::Doubles(pb::DoubleValues { values: v.to_vec() }),
         Values::Bools(v) => V::Bools(pb::BoolValues { values: v.to_vec() }),
         Values::StringLists { values, lengths } => {
-            V::StringLists(pb::StringListValues { values: values.to_vec(), lengths: lengths.to_vec() })
+            V::StringLists(pb::StringListValues { values: values.to_array(), lengths: lengths.to_vec() })
         }
     };
     pb::Column { name: column.name.to_owned(), values: Some(values), missing: column.missing.to_vec() }
@@ -48,10 +48,10 @@ pub(crate) fn rows(column: &pb::Column) -> usize {
 fn slice(values: &pb::column::Values) -> Values<'_> {
     use pb::column::Values as V;
     match values {
-        V::Strings(v) => Values::Strings(&v.values),
+        V::Strings(v) => Values::Strings(v.values.as_slice()),
         V::Int64s(v) => Values::Int64s(&v.values),
         V::Doubles(v) => Values::Doubles(&v.values),
         V::Bools(v) => Values::Bools(&v.values),
-        V::StringLists(v) => Values::StringLists { values: &v.values, lengths: &v.lengths },
+        V::StringLists(v) => Values::StringLists { values: v.values.as_slice(), lengths: &v.lengths },
     }
 }

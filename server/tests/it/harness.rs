@@ -183,7 +183,7 @@ pub(crate) fn selector() -> Option<pb::ModelSelector> {
 }
 
 pub(crate) fn strings(name: &str, values: &[&str]) -> pb::Column {
-    let values = values.iter().map(|v| (*v).to_owned()).collect();
+    let values = values.iter().collect();
     column(name, pb::column::Values::Strings(pb::StringValues { values }))
 }
 
@@ -197,7 +197,7 @@ pub(crate) fn int64s(name: &str, values: &[i64]) -> pb::Column {
 
 pub(crate) fn lists(name: &str, values: &[&[&str]]) -> pb::Column {
     let lengths = values.iter().map(|l| u32::try_from(l.len()).unwrap()).collect();
-    let values = values.concat().iter().map(|v| (*v).to_owned()).collect();
+    let values = values.concat().iter().collect();
     column(name, pb::column::Values::StringLists(pb::StringListValues { values, lengths }))
 }
 

@@ -24,13 +24,13 @@ fn column(name: &str, values: Values, missing: Vec<u32>) -> pb::Column {
 }
 
 fn strings(name: &str, values: &[&str]) -> pb::Column {
-    let values = values.iter().map(|v| (*v).to_owned()).collect();
+    let values = values.iter().collect();
     column(name, Values::Strings(pb::StringValues { values }), vec![])
 }
 
 /// Context and candidates of three, with a value for each kind of feature.
 fn columns() -> (Vec<pb::Column>, Vec<pb::Column>) {
-    let lists = pb::StringListValues { values: ["a", "dog", "a"].map(str::to_owned).to_vec(), lengths: vec![2, 0, 1] };
+    let lists = pb::StringListValues { values: ["a", "dog", "a"].iter().collect(), lengths: vec![2, 0, 1] };
     let candidates = vec![
         column("headline", Values::StringLists(lists), vec![]),
         column("headline_chars", Values::Int64s(pb::Int64Values { values: vec![22, 7, 9] }), vec![1]),
